@@ -8,16 +8,16 @@
 #include <string>
 #include <vector>
 
-#include "layers/variant_table.h"
+#include "core/kernels/activation.h"
+#include "core/kernels/rope.h"
+#include "core/variant_table.h"
 
 namespace ballast {
 
 enum class NormKind { layernorm, rmsnorm, none };
 enum class NormPlacement { pre };
 enum class BlockTopology { serial };
-enum class ActivationKind { relu, gelu, gelu_tanh, silu };
 enum class PositionKind { none, learned, rope };
-enum class RopeLayout { half, interleaved };
 enum class InitScheme { normal, fan_in, xavier, small };
 
 struct NormConfig {
