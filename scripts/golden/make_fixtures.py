@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/*.safetensors from the .yaml and .txt files beside them.
+
+  make_fixtures.py           writes them
+  make_fixtures.py --check   recomputes them and compares with what is committed
+
+Everything is computed in float64 from float32 weights. Losses, norms and rates are stored as float64,
+logits and gradients rounded to float32. The same is computed in float32 as well, and the script fails
+if PyTorch itself would not meet half of the tolerances: then a fixture asks for more than float32 has.
+"""
+
+import argparse
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+import reference_model as reference
+from cross_check import cross_check
+
+GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
+SEED = 20250
+
+
+def rng_of(name):
+    return np.random.default_rng([SEED, zlib.crc32(name.encode())])
+
+
+def weights_of(config):
+    """No term may hide: gains differ from 1 and shifts from 0. Depends on name and shape alone."""
+    params = {}
+    for name, shape in config.parameter_shapes().items():
+        values = rng_of(f"{name}{shape}").standard_normal(shape)
+        if name.endswith("norm.weight"):
+            values = 1 + 0.1 * values
+        elif name.endswith(".bias"):
+            values = 0.1 * values
+        elif name in ("embedding.weight", "position.weight"):
+            values = 0.3 * values
+        else:
+            values = values / np.sqrt(shape[1])
+        params[name] = torch.from_numpy(values.astype(np.float32))
+    return params
+
+
+def batches_of(name, n_batches, batch_size, seq_len, vocab_size):
+    """Ids (n, B, T+1) of a walk that mostly follows one rule, so that there is something to learn."""
+    rng = rng_of(name)
+    ids = rng.integers(vocab_size, size=(n_batches, batch_size, seq_len + 1))
+    follows = rng.random(ids.shape) < 0.75
+    for t in range(1, seq_len + 1):
+        ids[..., t] = np.where(follows[..., t], (5 * ids[..., t - 1] + 3) % vocab_size, ids[..., t])
+    return torch.from_numpy(ids.astype(np.int32))
+
+
+def lines_of(path):
+    """Name and words of each line that is neither empty nor a comment."""
+    for line in path.read_text().splitlines():
+        words = line.split()
+        if words and words[0] != "#":
+            yield words[0], words[1:]
+
+
+def as_dtype(params, dtype):
+    return {name: p.to(dtype) for name, p in params.items()}
+
+
+class Fairness:
+    """How far float32 PyTorch is from float64, in units of the tolerances."""
+
+    def __init__(self):
+        self.worst_loss = self.worst_gradient = 0.0
+
+    def loss(self, what, single, double):
+        error = abs(single - double) / abs(double)
+        self.worst_loss = max(self.worst_loss, error)
+        if error > 0.5 * reference.LOSS_TOLERANCE:
+            raise SystemExit(f"{what}: float32 PyTorch misses the float64 loss by {error:.1e}")
+
+    def gradients(self, what, single, double):
+        name, error = max(reference.gradient_errors(single, double).items(), key=lambda e: e[1])
+        self.worst_gradient = max(self.worst_gradient, error)
+        if error > 0.5 * reference.GRADIENT_TOLERANCE:
+            raise SystemExit(f"{what}: float32 PyTorch misses grad.{name} by {error:.1e}")
+
+
+def first_batch(config, params, tokens, fairness, what):
+    double = reference.evaluate(config, as_dtype(params, torch.float64), tokens)
+    single = reference.evaluate(config, params, tokens)
+    fairness.loss(what, single["loss.total"], double["loss.total"])
+    fairness.gradients(what, single["grads"], double["grads"])
+    return double
+
+
+def training_fixture(style, fairness):
+    run = reference.load_yaml(GOLDEN / f"{style}.yaml")
+    config = reference.Config(run)
+    params = weights_of(config)
+    seq_len, batch_size = run["data"]["seq_len"], run["train"]["batch_size"]
+    batches = batches_of(style, config.n_steps, batch_size, seq_len, config.V)
+    first = first_batch(config, params, batches[0], fairness, style)
+
+    tensors = {"tokens": batches, "logits": first["logits"].float()}
+    tensors |= {f"param.{name}": p for name, p in params.items()}
+    tensors |= {f"grad.{name}": g.float() for name, g in first["grads"].items()}
+    for name, (base, *overrides) in lines_of(GOLDEN / "runs.txt"):
+        if base != style:
+            continue
+        changed = reference.Config(reference.override(run, overrides))
+        double = reference.train(changed, as_dtype(params, torch.float64), batches)
+        single = reference.train(changed, params, batches)
+        for s, (a, b) in enumerate(zip(single["loss"], double["loss"])):
+            fairness.loss(f"{name} step {s}", a, b)
+        for key in ("loss", "grad_norm", "lr"):
+            tensors[f"{name}/{key}"] = torch.tensor(double[key], dtype=torch.float64)
+        clipped = sum(reference.clip_scale(changed.optim, n) < 1 for n in double["grad_norm"])
+        print(f"  {name:22} loss {double['loss'][0]:.3f} -> {double['loss'][-1]:.3f}", end="")
+        print(f"  gradient norm {min(double['grad_norm']):.2f} … {max(double['grad_norm']):.2f}", end="")
+        print(f"  clipped {clipped} of {config.n_steps}")
+    return tensors
+
+
+def variants_fixture(fairness):
+    """Cases share weights: those of one name and shape are stored once, as param.<name>(18, 18)."""
+    run = reference.load_yaml(GOLDEN / "variant_base.yaml")
+    seq_len, batch_size = run["data"]["seq_len"], run["train"]["batch_size"]
+    tokens = batches_of("variants", 1, batch_size, seq_len, run["model"]["vocab_size"])[0]
+    tensors = {"tokens": tokens}
+    losses = {}
+    for case, overrides in lines_of(GOLDEN / "variants.txt"):
+        config = reference.Config(reference.override(run, overrides))
+        params = weights_of(config)
+        double = first_batch(config, params, tokens, fairness, case)
+        clash = losses.setdefault(double["loss.total"], case)
+        if clash != case:
+            raise SystemExit(f"{case} computes what {clash} computes: it tests nothing of its own")
+        for name, p in params.items():
+            tensors[f"param.{name}({', '.join(map(str, p.shape))})"] = p
+        tensors |= {f"{case}/grad.{name}": g.float() for name, g in double["grads"].items()}
+        tensors[f"{case}/logits"] = double["logits"].float()
+        for key in ("loss.ce", "loss.z", "loss.total"):
+            tensors[f"{case}/{key}"] = torch.tensor(double[key], dtype=torch.float64)
+    return tensors
+
+
+def write(name, tensors):
+    path = GOLDEN / f"{name}.safetensors"
+    save_file({key: t.contiguous() for key, t in tensors.items()}, path)
+    path.chmod(0o644)
+    print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size / 1000:.0f} kB")
+
+
+def check(name, tensors):
+    """Another machine's exp and sums may round differently: a few ulp of the largest entry."""
+    stored = load_file(GOLDEN / f"{name}.safetensors")
+    if stored.keys() != tensors.keys():
+        raise SystemExit(f"{name}: the names of the tensors differ; run without --check")
+    for key, expected in tensors.items():
+        ulp = 2e-7 if expected.dtype == torch.float32 else 1e-10
+        difference = (stored[key].double() - expected.double()).abs().max().item()
+        if difference > ulp * max(1e-6, expected.double().abs().max().item()):
+            raise SystemExit(f"{name}: {key} differs by {difference:.1e}")
+    print(f"{name}: as committed")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with the committed files")
+    put = check if parser.parse_args().check else write
+    torch.set_num_threads(1)
+    cross_check()
+    fairness = Fairness()
+    for style in ("gpt2", "llama"):
+        put(style, training_fixture(style, fairness))
+    put("variants", variants_fixture(fairness))
+    print(f"float32 PyTorch against these, at most: loss {fairness.worst_loss:.1e}", end="")
+    print(f" (tolerance {reference.LOSS_TOLERANCE:.0e}), gradient {fairness.worst_gradient:.1e}", end="")
+    print(f" ({reference.GRADIENT_TOLERANCE:.0e})")
+
+
+if __name__ == "__main__":
+    main()
