@@ -1,7 +1,18 @@
 # Included by ctest for each test binary: registers every Catch2 test case as a ctest test of its own.
 # Catch2's own script differs between versions 2 and 3: only 3 can discover when ctest starts, and with
 # both a binary whose spec matches no test is a warning or an error. Expects the variables `binary` and
-# `list_names` (the flags that make the binary print one name a line).
+# `catch2_version`.
+if(catch2_version VERSION_LESS 3)
+  set(list_names --list-test-names-only)
+  set(no_test_fails --warn NoTests)   # as version 3 does by itself when a name selects nothing
+else()
+  set(list_names --list-tests --verbosity quiet)
+  set(no_test_fails)
+endif()
+
+# Two threads: parallel code runs in parallel, the same on every machine, and several tests run beside each
+# other; passive: threads that wait give their core to those tests. A test of thread counts sets its own.
+set(environment "OMP_NUM_THREADS=2" "OMP_WAIT_POLICY=passive")
 
 # Arguments after the prefix are ctest properties of the tests that the spec matches.
 function(add_tests_of spec prefix)
@@ -23,9 +34,8 @@ function(add_tests_of spec prefix)
       continue()
     endif()
     string(REGEX REPLACE "([][,\\\"])" "\\\\\\1" exactly "${name}")
-    # NoTests makes version 2 fail, as version 3 does, when the name selects nothing.
-    add_test("${prefix}${name}" "${binary}" "${exactly}" --warn NoTests)
-    set_tests_properties("${prefix}${name}" PROPERTIES ${ARGN})
+    add_test("${prefix}${name}" "${binary}" "${exactly}" ${no_test_fails})
+    set_tests_properties("${prefix}${name}" PROPERTIES ENVIRONMENT "${environment}" ${ARGN})
   endwhile()
 endfunction()
 
