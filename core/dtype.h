@@ -23,7 +23,9 @@ struct bf16 {
     const uint32_t rounded = u + 0x7fffU + ((u >> 16) & 1U);
     bits = static_cast<uint16_t>(is_nan ? (u >> 16) | 0x40U : rounded >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 template <class T>

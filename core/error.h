@@ -47,7 +47,8 @@ struct InternalError : std::logic_error {
 };
 
 /// Throws std::invalid_argument with the joined parts unless `holds`; they are formatted only then.
-/// Parts begin with the caller in brackets: check(n > 0, "[rope] head_dim is ", n, "; expected > 0").
+/// Parts begin with the caller in brackets: check(n > 0, "[rope] head_dim is ", n, "; expected >
+/// 0").
 template <class... Parts>
 void check(bool holds, const Parts&... parts) {
   if (!holds) throw std::invalid_argument(concat(parts...));

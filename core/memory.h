@@ -11,7 +11,9 @@ namespace ballast {
 
 inline constexpr size_t kAlignment = 64;
 
-constexpr size_t aligned_size(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+constexpr size_t aligned_size(size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 struct FreeDeleter {
   void operator()(std::byte* p) const { std::free(p); }

@@ -12,10 +12,16 @@
 namespace ballast {
 
 /// Threads that a parallel loop uses.
-inline int n_threads() { return omp_get_max_threads(); }
-inline void set_n_threads(int n) { omp_set_num_threads(n); }
+inline int n_threads() {
+  return omp_get_max_threads();
+}
+inline void set_n_threads(int n) {
+  omp_set_num_threads(n);
+}
 /// Index of the calling thread inside a parallel loop, 0 outside.
-inline int thread_index() { return omp_get_thread_num(); }
+inline int thread_index() {
+  return omp_get_thread_num();
+}
 
 /// Threads worth starting for n units of work when each should get at least `grain` of them.
 inline int threads_for(int64_t n, int64_t grain) {
@@ -53,15 +59,17 @@ void parallel_tasks(int64_t n, F&& fn) {
   for (int64_t i = 0; i < n; ++i) fn(i);
 }
 
-/// Elements of the chunks whose sums are formed first; a property of the result, not of the machine.
+/// Elements of the chunks whose sums are formed first; a property of the result, not of the
+/// machine.
 inline constexpr int64_t kSumChunk = 4096;
 
-/// Sum over [0, n) where sum_of(begin, end) gives the sum of one chunk of at most kSumChunk elements.
-/// Chunks are added in a fixed tree, in double: the bits do not depend on the number of threads.
+/// Sum over [0, n) where sum_of(begin, end) gives the sum of one chunk of at most kSumChunk
+/// elements. Chunks are added in a fixed tree, in double: the bits do not depend on the number of
+/// threads.
 template <class F>
 double chunked_sum(int64_t n, F&& sum_of) {
-  constexpr int64_t kGroup = 64;                         // chunks added one after another
-  constexpr int64_t kMaxGroups = 4096;                   // groups added pairwise, in place
+  constexpr int64_t kGroup = 64;        // chunks added one after another
+  constexpr int64_t kMaxGroups = 4096;  // groups added pairwise, in place
   std::array<double, kMaxGroups> sums;
   double total = 0.0;
   for (int64_t base = 0; base < n; base += kMaxGroups * kGroup * kSumChunk) {

@@ -9,7 +9,9 @@ namespace {
 // Parameters (or joined runs of them) begin at multiples of a cache line of floats.
 constexpr int64_t kSlabAlignment = 16;
 
-int64_t round_up(int64_t n) { return (n + kSlabAlignment - 1) / kSlabAlignment * kSlabAlignment; }
+int64_t round_up(int64_t n) {
+  return (n + kSlabAlignment - 1) / kSlabAlignment * kSlabAlignment;
+}
 
 Tensor slice(const Tensor& slab, int64_t begin, Shape shape) {
   auto* bytes = static_cast<std::byte*>(slab.memory);
@@ -19,11 +21,15 @@ Tensor slice(const Tensor& slab, int64_t begin, Shape shape) {
 }  // namespace
 
 Slab::Slab(int64_t size, Dtype dtype)
-    : memory_(allocate_aligned(static_cast<size_t>(size * size_of(dtype)))), size_(size), dtype_(dtype) {
+    : memory_(allocate_aligned(static_cast<size_t>(size * size_of(dtype)))),
+      size_(size),
+      dtype_(dtype) {
   std::memset(memory_.get(), 0, static_cast<size_t>(size * size_of(dtype)));
 }
 
-Tensor Slab::view(const Parameter& p) const { return slice(tensor(), p.begin, p.shape); }
+Tensor Slab::view(const Parameter& p) const {
+  return slice(tensor(), p.begin, p.shape);
+}
 
 Parameter& ParameterStore::add(std::string name, Shape shape, Role role, bool ends_branch) {
   check(!allocated_, "[parameter] ", name, " was declared after allocate()");

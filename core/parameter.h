@@ -35,7 +35,8 @@ struct Parameter {
   bool grad_written = false;
 };
 
-/// Consecutive parameters seen as one matrix: wq, wk, wv are one product. Rows add up, columns agree.
+/// Consecutive parameters seen as one matrix: wq, wk, wv are one product. Rows add up, columns
+/// agree.
 struct JoinedParameter {
   std::vector<Parameter*> parts;
   bool defined() const { return !parts.empty(); }
@@ -67,8 +68,8 @@ class ParameterStore {
   /// Throws std::invalid_argument if the name is taken or the store is allocated already.
   Parameter& add(std::string name, Shape shape, Role role, bool ends_branch = false);
 
-  /// Declares parameters that lie one after another without a gap, so that they also form one matrix
-  /// (or, of rank 1, one vector). All but the first dimension must agree.
+  /// Declares parameters that lie one after another without a gap, so that they also form one
+  /// matrix (or, of rank 1, one vector). All but the first dimension must agree.
   struct Declaration {
     std::string name;
     Shape shape;
@@ -97,7 +98,8 @@ class ParameterStore {
   Tensor joined_value(const JoinedParameter& joined) const;
   Tensor joined_grad(const JoinedParameter& joined) const;
 
-  /// Before the first backward pass of a step: the next contribution to each gradient overwrites it.
+  /// Before the first backward pass of a step: the next contribution to each gradient overwrites
+  /// it.
   void begin_gradients();
   /// After the last backward pass of a step: gradients that nothing contributed to become zero.
   void finish_gradients();

@@ -16,7 +16,9 @@ std::atomic<int64_t> total_bytes{0};
 
 }  // namespace
 
-int64_t scratch_bytes() { return total_bytes.load(); }
+int64_t scratch_bytes() {
+  return total_bytes.load();
+}
 
 std::byte* scratch(ScratchSlot slot, int64_t bytes) {
   // Per thread and never part of a result: the one piece of state that no object owns.

@@ -6,7 +6,8 @@ namespace ballast {
 
 int64_t ModelConfig::d_ff() const {
   if (ffn.d_ff) return *ffn.d_ff;
-  const auto width = static_cast<int64_t>(std::ceil(ffn_ratio() * static_cast<double>(d_model) - 1e-9));
+  const auto width =
+      static_cast<int64_t>(std::ceil(ffn_ratio() * static_cast<double>(d_model) - 1e-9));
   return (width + ffn.multiple_of - 1) / ffn.multiple_of * ffn.multiple_of;
 }
 
@@ -19,23 +20,27 @@ void validate(const ModelConfig& c) {
   check(c.n_layers > 0, "model.n_layers = ", c.n_layers, "; expected at least one layer");
   check(c.n_heads > 0, "model.n_heads = ", c.n_heads, "; expected at least one head");
   check(c.head_dim.has_value() || c.d_model % c.n_heads == 0, "model.n_heads = ", c.n_heads,
-        " does not divide model.d_model = ", c.d_model, "; set model.head_dim or change one of them");
+        " does not divide model.d_model = ", c.d_model,
+        "; set model.head_dim or change one of them");
   check(c.head_size() > 0, "model.head_dim = ", c.head_size(), "; expected a positive width");
   check(c.kv_heads() > 0 && c.n_heads % c.kv_heads() == 0, "model.n_kv_heads = ", c.kv_heads(),
         " does not divide model.n_heads = ", c.n_heads);
-  check(c.ffn.multiple_of > 0, "model.ffn.multiple_of = ", c.ffn.multiple_of, "; expected at least 1");
+  check(c.ffn.multiple_of > 0, "model.ffn.multiple_of = ", c.ffn.multiple_of,
+        "; expected at least 1");
   check(c.d_ff() > 0, "model.ffn.d_ff = ", c.d_ff(), "; expected a positive width");
   if (c.norm.unit_offset) {
     check(c.norm.weight && c.norm.kind != NormKind::none,
-          "model.norm.unit_offset needs a gain; expected model.norm.weight: true and a norm with one");
+          "model.norm.unit_offset needs a gain; expected model.norm.weight: true and a norm with "
+          "one");
   }
   if (c.position.kind == PositionKind::rope) {
     const double width = c.position.fraction * static_cast<double>(c.head_size());
-    check(c.position.fraction > 0.0 && c.position.fraction <= 1.0, "model.position.fraction = ",
-          c.position.fraction, "; expected more than 0 and at most 1");
+    check(c.position.fraction > 0.0 && c.position.fraction <= 1.0,
+          "model.position.fraction = ", c.position.fraction,
+          "; expected more than 0 and at most 1");
     check(std::abs(width - std::round(width)) < 1e-6 && c.rotated_width() % 2 == 0,
-          "model.position.fraction = ", c.position.fraction, " rotates ", width, " of ", c.head_size(),
-          " channels; expected an even number");
+          "model.position.fraction = ", c.position.fraction, " rotates ", width, " of ",
+          c.head_size(), " channels; expected an even number");
   }
 }
 
@@ -68,9 +73,12 @@ std::span<const VariantRow<BlockTopology>> variant_rows() {
 template <>
 std::span<const VariantRow<ActivationKind>> variant_rows() {
   static constexpr VariantRow<ActivationKind> kRows[] = {
-      {ActivationKind::relu, "relu", "Nair & Hinton 2010; gated: ReGLU, Shazeer 2020, arXiv 2002.05202"},
-      {ActivationKind::gelu, "gelu", "Hendrycks & Gimpel 2016, arXiv 1606.08415, erf form; gated: GeGLU"},
-      {ActivationKind::gelu_tanh, "gelu_tanh", "Hendrycks & Gimpel 2016, arXiv 1606.08415, tanh form"},
+      {ActivationKind::relu, "relu",
+       "Nair & Hinton 2010; gated: ReGLU, Shazeer 2020, arXiv 2002.05202"},
+      {ActivationKind::gelu, "gelu",
+       "Hendrycks & Gimpel 2016, arXiv 1606.08415, erf form; gated: GeGLU"},
+      {ActivationKind::gelu_tanh, "gelu_tanh",
+       "Hendrycks & Gimpel 2016, arXiv 1606.08415, tanh form"},
       {ActivationKind::silu, "silu", "Elfwing et al. 2017, arXiv 1702.03118; gated: SwiGLU"},
   };
   return kRows;

@@ -4,8 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <optional>
-#include <string_view>
 #include <vector>
+
+#include "core/variant_table.h"
 
 namespace ballast {
 
@@ -38,5 +39,24 @@ struct OptimConfig {
   ClipConfig clip;
   ScheduleConfig schedule;
 };
+
+/// Throws std::invalid_argument "optim.key = …; expected …" for values no update can be made with.
+void validate(const OptimConfig& config);
+
+template <>
+std::span<const VariantRow<OptimizerKind>> variant_rows<OptimizerKind>();
+template <>
+std::span<const VariantRow<DecayForm>> variant_rows<DecayForm>();
+template <>
+std::span<const VariantRow<DecayGroup>> variant_rows<DecayGroup>();
+template <>
+std::span<const VariantRow<ClipKind>> variant_rows<ClipKind>();
+template <>
+std::span<const VariantRow<ScheduleKind>> variant_rows<ScheduleKind>();
+
+template <>
+std::span<const std::string_view> planned_variants<OptimizerKind>();
+template <>
+std::span<const std::string_view> planned_variants<ClipKind>();
 
 }  // namespace ballast

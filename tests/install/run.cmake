@@ -1,0 +1,31 @@
+# cmake -D source_dir=… -D binary_dir=… -D work_dir=… -D use=installed|subproject -P run.cmake
+# Builds the project beside this file against Ballast and runs it.
+cmake_minimum_required(VERSION 3.25)
+
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT status EQUAL 0)
+    list(JOIN ARGV " " command)
+    message(FATAL_ERROR "${command}: ${status}\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE ${work_dir})
+set(configure ${CMAKE_COMMAND} -G Ninja -S ${CMAKE_CURRENT_LIST_DIR} -B ${work_dir}/build)
+if(use STREQUAL installed)
+  run(${CMAKE_COMMAND} --install ${binary_dir} --prefix ${work_dir}/prefix)
+  run(${configure} -D CMAKE_PREFIX_PATH=${work_dir}/prefix)
+else()
+  run(${configure} -D CMAKE_BUILD_TYPE=Release -D BALLAST_SUBPROJECT=${source_dir})
+  # Our tests and our install rules are none of the other project's.
+  file(STRINGS ${work_dir}/build/CMakeCache.txt switched_on REGEX "^BALLAST_(TESTS|WERROR|INSTALL):BOOL=(ON|TRUE)")
+  if(switched_on)
+    message(FATAL_ERROR "on by default in a subproject: ${switched_on}")
+  endif()
+endif()
+run(${CMAKE_COMMAND} --build ${work_dir}/build --target consumer)
+run(${work_dir}/build/consumer)
+if(NOT output STREQUAL "19 22 43 50\n")
+  message(FATAL_ERROR "[1 2; 3 4] [5 6; 7 8] gave ${output}")
+endif()
