@@ -41,6 +41,11 @@ struct StabilityError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A signal ended the run after a good checkpoint: resume it (exit code 75).
+struct Interrupted : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 /// A broken promise of our own code.
 struct InternalError : std::logic_error {
   using std::logic_error::logic_error;
