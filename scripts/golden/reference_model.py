@@ -452,9 +452,10 @@ def global_norm(grads):
 
 
 def clip_scale(optim, norm):
-    if optim["clip"]["kind"] == "none" or norm <= optim["clip"]["max_norm"]:
+    """As torch.nn.utils.clip_grad_norm_, with its 1e-6."""
+    if optim["clip"]["kind"] == "none":
         return 1.0
-    return optim["clip"]["max_norm"] / norm
+    return min(1.0, optim["clip"]["max_norm"] / (norm + 1e-6))
 
 
 def train(config, params, batches):
@@ -480,6 +481,7 @@ def train(config, params, batches):
 
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
+LOGIT_TOLERANCE = 1e-5
 
 
 def gradient_errors(actual, expected):

@@ -336,8 +336,9 @@ inline void adamw_step(AdamWState& state, const Values& gradient, const OptimCon
 }
 
 /// The factor that brings gradients of that norm down to max_norm; 1 when they are below it.
+/// The 1e-6 is that of torch.nn.utils.clip_grad_norm_.
 inline double clip_scale(double grad_norm, double max_norm) {
-  return grad_norm > max_norm ? max_norm / grad_norm : 1.0;
+  return std::min(1.0, max_norm / (grad_norm + 1e-6));
 }
 
 }  // namespace ballast::reference
