@@ -398,7 +398,8 @@ def schedule_lr(optim, n_steps, s):
         return lr * math.sqrt(max(warmup, 1) / (s + 1))
     if kind == "wsd":
         decay_steps = schedule["decay_steps"] or max(1, n_steps // 5)
-        u = min(1, max(0, s - (n_steps - decay_steps)) / decay_steps)
+        begin = max(warmup, n_steps - decay_steps)
+        u = min(1, max(0, s - begin) / decay_steps)
     else:
         decay_steps = schedule["decay_steps"] or max(1, n_steps - warmup)
         u = min(1, (s - warmup) / decay_steps)

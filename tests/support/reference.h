@@ -290,7 +290,7 @@ inline double schedule_lr(const OptimConfig& config, int64_t steps, int64_t s) {
   const int64_t default_decay = is_wsd ? steps / 5 : steps - W;
   const int64_t decay_steps =
       std::max<int64_t>(1, config.schedule.decay_steps.value_or(default_decay));
-  const int64_t decay_begin = is_wsd ? steps - decay_steps : W;
+  const int64_t decay_begin = is_wsd ? std::max(W, steps - decay_steps) : W;
   const double u =
       std::clamp(static_cast<double>(s - decay_begin) / static_cast<double>(decay_steps), 0.0, 1.0);
 
