@@ -18,8 +18,6 @@ from safetensors.torch import load_file
 
 import reference_model as reference
 
-LOGIT_TOLERANCE = 1e-5
-
 
 def tokens_of(dump):
     """Ids (B, T+1). Targets must be the tokens moved by one, or the comparison asks for nothing."""
@@ -77,7 +75,7 @@ def main():
         report(key, error if expected[key] or dump[key].item() else 0.0, reference.LOSS_TOLERANCE)
     logits = expected["logits"]
     difference = (dump["logits"].double() - logits).abs().max().item()
-    report("logits", difference / logits.abs().max().item(), LOGIT_TOLERANCE)
+    report("logits", difference / logits.abs().max().item(), reference.LOGIT_TOLERANCE)
     errors = reference.gradient_errors(grads, expected["grads"])
     for name, error in sorted(errors.items(), key=lambda e: -e[1]):
         report(f"grad.{name}", error, reference.GRADIENT_TOLERANCE)

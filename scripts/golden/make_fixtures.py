@@ -71,13 +71,25 @@ class Fairness:
     """How far float32 PyTorch is from float64, in units of the tolerances."""
 
     def __init__(self):
-        self.worst_loss = self.worst_gradient = 0.0
+        self.worst_loss = self.worst_gradient = self.worst_norm = self.worst_logit = 0.0
 
     def loss(self, what, single, double):
         error = abs(single - double) / abs(double)
         self.worst_loss = max(self.worst_loss, error)
         if error > 0.5 * reference.LOSS_TOLERANCE:
             raise SystemExit(f"{what}: float32 PyTorch misses the float64 loss by {error:.1e}")
+
+    def norm(self, what, single, double):
+        error = abs(single - double) / double
+        self.worst_norm = max(self.worst_norm, error)
+        if error > 0.5 * reference.GRADIENT_TOLERANCE:
+            raise SystemExit(f"{what}: float32 PyTorch misses the gradient norm by {error:.1e}")
+
+    def logits(self, what, single, double):
+        error = ((single.double() - double).abs().max() / double.abs().max()).item()
+        self.worst_logit = max(self.worst_logit, error)
+        if error > 0.5 * reference.LOGIT_TOLERANCE:
+            raise SystemExit(f"{what}: float32 PyTorch misses a logit by {error:.1e}")
 
     def gradients(self, what, single, double):
         name, error = max(reference.gradient_errors(single, double).items(), key=lambda e: e[1])
@@ -90,6 +102,7 @@ def first_batch(config, params, tokens, fairness, what):
     double = reference.evaluate(config, as_dtype(params, torch.float64), tokens)
     single = reference.evaluate(config, params, tokens)
     fairness.loss(what, single["loss.total"], double["loss.total"])
+    fairness.logits(what, single["logits"], double["logits"])
     fairness.gradients(what, single["grads"], double["grads"])
     return double
 
@@ -111,8 +124,9 @@ def training_fixture(style, fairness):
         changed = reference.Config(reference.override(run, overrides))
         double = reference.train(changed, as_dtype(params, torch.float64), batches)
         single = reference.train(changed, params, batches)
-        for s, (a, b) in enumerate(zip(single["loss"], double["loss"])):
-            fairness.loss(f"{name} step {s}", a, b)
+        for s in range(config.n_steps):
+            fairness.loss(f"{name} step {s}", single["loss"][s], double["loss"][s])
+            fairness.norm(f"{name} step {s}", single["grad_norm"][s], double["grad_norm"][s])
         for key in ("loss", "grad_norm", "lr"):
             tensors[f"{name}/{key}"] = torch.tensor(double[key], dtype=torch.float64)
         clipped = sum(reference.clip_scale(changed.optim, n) < 1 for n in double["grad_norm"])
@@ -175,9 +189,11 @@ def main():
     for style in ("gpt2", "llama"):
         put(style, training_fixture(style, fairness))
     put("variants", variants_fixture(fairness))
-    print(f"float32 PyTorch against these, at most: loss {fairness.worst_loss:.1e}", end="")
-    print(f" (tolerance {reference.LOSS_TOLERANCE:.0e}), gradient {fairness.worst_gradient:.1e}", end="")
-    print(f" ({reference.GRADIENT_TOLERANCE:.0e})")
+    print("float32 PyTorch against these, largest error and what Ballast is allowed:")
+    print(f"  loss {fairness.worst_loss:.1e} of {reference.LOSS_TOLERANCE:.0e}", end="")
+    print(f"  logits {fairness.worst_logit:.1e} of {reference.LOGIT_TOLERANCE:.0e}", end="")
+    print(f"  gradients {fairness.worst_gradient:.1e}, their norm {fairness.worst_norm:.1e}", end="")
+    print(f" of {reference.GRADIENT_TOLERANCE:.0e}")
 
 
 if __name__ == "__main__":

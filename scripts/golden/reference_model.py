@@ -398,7 +398,8 @@ def schedule_lr(optim, n_steps, s):
         return lr * math.sqrt(max(warmup, 1) / (s + 1))
     if kind == "wsd":
         decay_steps = schedule["decay_steps"] or max(1, n_steps // 5)
-        u = min(1, max(0, s - (n_steps - decay_steps)) / decay_steps)
+        begin = max(warmup, n_steps - decay_steps)
+        u = min(1, max(0, s - begin) / decay_steps)
     else:
         decay_steps = schedule["decay_steps"] or max(1, n_steps - warmup)
         u = min(1, (s - warmup) / decay_steps)
@@ -452,9 +453,10 @@ def global_norm(grads):
 
 
 def clip_scale(optim, norm):
-    if optim["clip"]["kind"] == "none" or norm <= optim["clip"]["max_norm"]:
+    """As torch.nn.utils.clip_grad_norm_, with its 1e-6."""
+    if optim["clip"]["kind"] == "none":
         return 1.0
-    return optim["clip"]["max_norm"] / norm
+    return min(1.0, optim["clip"]["max_norm"] / (norm + 1e-6))
 
 
 def train(config, params, batches):
@@ -480,6 +482,7 @@ def train(config, params, batches):
 
 LOSS_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
+LOGIT_TOLERANCE = 1e-5
 
 
 def gradient_errors(actual, expected):

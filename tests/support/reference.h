@@ -290,7 +290,7 @@ inline double schedule_lr(const OptimConfig& config, int64_t steps, int64_t s) {
   const int64_t default_decay = is_wsd ? steps / 5 : steps - W;
   const int64_t decay_steps =
       std::max<int64_t>(1, config.schedule.decay_steps.value_or(default_decay));
-  const int64_t decay_begin = is_wsd ? steps - decay_steps : W;
+  const int64_t decay_begin = is_wsd ? std::max(W, steps - decay_steps) : W;
   const double u =
       std::clamp(static_cast<double>(s - decay_begin) / static_cast<double>(decay_steps), 0.0, 1.0);
 
@@ -336,8 +336,9 @@ inline void adamw_step(AdamWState& state, const Values& gradient, const OptimCon
 }
 
 /// The factor that brings gradients of that norm down to max_norm; 1 when they are below it.
+/// The 1e-6 is that of torch.nn.utils.clip_grad_norm_.
 inline double clip_scale(double grad_norm, double max_norm) {
-  return grad_norm > max_norm ? max_norm / grad_norm : 1.0;
+  return std::min(1.0, max_norm / (grad_norm + 1e-6));
 }
 
 }  // namespace ballast::reference
