@@ -18,8 +18,8 @@ set(environment "OMP_NUM_THREADS=2" "OMP_WAIT_POLICY=passive")
 function(add_tests_of spec prefix)
   execute_process(COMMAND "${binary}" "${spec}" ${list_names} OUTPUT_VARIABLE names ERROR_VARIABLE errors
     RESULT_VARIABLE status)
-  # Version 2 exits with the number of tests listed, so only a crash (text, or a signal's name) is an error.
-  if(NOT status MATCHES "^[0-9]+$")
+  # Version 2 exits with the number of tests listed. A signal's name instead of a number is a crash.
+  if(NOT status MATCHES "^[0-9]+$" OR (names STREQUAL "" AND NOT status EQUAL 0))
     message(FATAL_ERROR "${binary} cannot list its tests: ${status} ${errors}")
   endif()
 
