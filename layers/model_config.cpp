@@ -42,6 +42,15 @@ void validate(const ModelConfig& c) {
           "model.position.fraction = ", c.position.fraction, " rotates ", width, " of ",
           c.head_size(), " channels; expected an even number");
   }
+  const InitConfig& init = c.init;
+  const double embedding_std = init.embedding_std.value_or(init.std);
+  check(std::isfinite(init.std) && init.std >= 0.0, "model.init.std = ", init.std,
+        "; expected a number of at least 0");
+  check(std::isfinite(embedding_std) && embedding_std >= 0.0,
+        "model.init.embedding_std = ", embedding_std, "; expected a number of at least 0, or null");
+  // Numbers are drawn until one is within the bound: 1 of 12 is at 0.1 sigma.
+  check(init.trunc.value_or(1.0) >= 0.1, "model.init.trunc = ", init.trunc.value_or(1.0),
+        "; expected at least 0.1 standard deviations, or null");
 }
 
 template <>
