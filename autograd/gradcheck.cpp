@@ -1,0 +1,138 @@
+#include "autograd/gradcheck.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "core/random.h"
+
+namespace ballast {
+
+namespace {
+
+struct Sample {
+  int64_t entry;
+  double analytic, numeric;
+};
+
+struct TensorResult {
+  const Parameter* parameter;
+  std::vector<Sample> samples;
+  double largest_numeric = 0.0;
+};
+
+class LossFunction {
+ public:
+  explicit LossFunction(const std::function<Var(Tape&)>& loss) : loss_(loss) {
+    tape_.set_recording(false);
+  }
+
+  double operator()() {
+    tape_.reset();
+    return *tape_.value(loss_(tape_)).data<double>();
+  }
+
+ private:
+  const std::function<Var(Tape&)>& loss_;
+  Tape tape_{Dtype::f64};
+};
+
+double central_difference(LossFunction& loss, double& x, double h) {
+  const double x0 = x;
+  x = x0 + h;
+  const double above = loss();
+  const double reached_above = x;
+  x = x0 - h;
+  const double below = loss();
+  const double width = reached_above - x;
+  x = x0;
+  return (above - below) / width;
+}
+
+// The entries of a tensor in the order in which they are drawn.
+std::vector<int64_t> shuffled_entries(int64_t n, uint64_t seed, uint64_t stream) {
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  RandomStream random(seed, stream);
+  for (int64_t i = n - 1; i > 0; --i) {
+    std::swap(order[static_cast<size_t>(i)],
+              order[static_cast<size_t>(random.below(static_cast<uint64_t>(i) + 1))]);
+  }
+  return order;
+}
+
+}  // namespace
+
+GradcheckReport gradcheck(ParameterStore& store, const std::function<Var(Tape&)>& loss,
+                          const GradcheckOptions& options) {
+  check(store.dtype() == Dtype::f64 && store.has_gradients(), "[gradcheck] the store holds ",
+        name_of(store.dtype()), store.has_gradients() ? "" : " without gradients",
+        "; expected f64 with gradients");
+  store.begin_gradients();
+  {
+    Tape tape(Dtype::f64);
+    tape.backward(loss(tape));
+  }
+  store.finish_gradients();
+
+  LossFunction value(loss);
+  const double loss_size = std::max(1.0, std::abs(value()));
+  GradcheckReport report;
+  std::vector<TensorResult> results;
+  double largest_of_all = 0.0;
+  for (Parameter& p : store.parameters()) {
+    TensorResult& result = results.emplace_back();
+    result.parameter = &p;
+    double* values = p.value.data<double>();
+    const double* gradients = p.grad.data<double>();
+    double largest_analytic = 0.0;
+    for (int64_t i = 0; i < p.value.size(); ++i) {
+      largest_analytic = std::max(largest_analytic, std::abs(gradients[i]));
+    }
+    const int64_t wanted = options.entries_per_tensor == 0
+                               ? p.value.size()
+                               : std::min(options.entries_per_tensor, p.value.size());
+    for (const int64_t i : shuffled_entries(p.value.size(), options.seed, hash_name(p.name))) {
+      if (static_cast<int64_t>(result.samples.size()) == wanted) break;
+      const double h = options.step * std::max(1.0, std::abs(values[i]));
+      const double wide = central_difference(value, values[i], h);
+      const double narrow = central_difference(value, values[i], h / 2);
+      // Smooth functions: the estimates differ by O(h^2) and by the rounding of the loss over h.
+      const double rounding = 64.0 * 2.2e-16 * loss_size / h;
+      const double size = std::max({std::abs(wide), std::abs(narrow), largest_analytic});
+      if (!(std::abs(wide - narrow) <= 1e-5 * size + rounding)) {
+        ++report.n_redrawn;
+        continue;
+      }
+      const double numeric = (4.0 * narrow - wide) / 3.0;
+      result.samples.push_back({i, gradients[i], numeric});
+      result.largest_numeric = std::max(result.largest_numeric, std::abs(numeric));
+    }
+    report.n_checked += static_cast<int64_t>(result.samples.size());
+    largest_of_all = std::max(largest_of_all, result.largest_numeric);
+  }
+
+  for (const TensorResult& result : results) {
+    const double scale = std::max(result.largest_numeric, 0.01 * largest_of_all);
+    for (const Sample& s : result.samples) {
+      const double difference = std::abs(s.analytic - s.numeric);
+      double error = difference == 0.0 ? 0.0 : difference / scale;
+      if (std::isnan(error)) error = std::numeric_limits<double>::infinity();
+      if (error > report.error || report.tensor.empty()) {
+        report.error = error;
+        report.tensor = result.parameter->name;
+        report.entry = s.entry;
+        report.analytic = s.analytic;
+        report.numeric = s.numeric;
+      }
+    }
+  }
+  const int64_t allowed = std::max<int64_t>(1, report.n_checked / 1000);
+  report.passed =
+      report.n_checked > 0 && report.error <= options.tolerance && report.n_redrawn <= allowed;
+  return report;
+}
+
+}  // namespace ballast

@@ -1,0 +1,39 @@
+// Compares what backward() computes with central differences, in float64.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "autograd/tape.h"
+#include "core/parameter.h"
+
+namespace ballast {
+
+struct GradcheckOptions {
+  double step = 2e-5;               ///< h, relative to max(1, |x|)
+  double tolerance = 1e-7;          ///< largest error that passes, by the measure below
+  int64_t entries_per_tensor = 64;  ///< entries drawn from each parameter; 0 = all
+  uint64_t seed = 1;
+};
+
+struct GradcheckReport {
+  double error = 0.0;  ///< the largest error of all tensors
+  std::string tensor;  ///< where it is
+  int64_t entry = 0;
+  double analytic = 0.0, numeric = 0.0;  ///< the two gradients there
+  int64_t n_checked = 0;
+  int64_t n_redrawn = 0;  ///< entries left out because they lie at a kink
+  bool passed = false;
+};
+
+/// Differentiates the scalar that `loss` records with respect to every parameter of the store.
+/// The error of a tensor is max|analytic - numeric| / max(largest |numeric| of the tensor, 1 % of
+/// the largest of all tensors). Numeric: central differences at h and h/2, extrapolated
+/// (Richardson); an entry whose two estimates disagree lies at a kink and is redrawn. Passes if no
+/// error exceeds the tolerance and at most 0.1 % of the entries (but always one is allowed) were
+/// redrawn. Throws std::invalid_argument unless the store holds float64 with gradients.
+GradcheckReport gradcheck(ParameterStore& store, const std::function<Var(Tape&)>& loss,
+                          const GradcheckOptions& options = {});
+
+}  // namespace ballast

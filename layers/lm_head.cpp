@@ -1,0 +1,33 @@
+#include "layers/lm_head.h"
+
+namespace ballast {
+
+LmHead::LmHead(const ModelConfig& c, ParameterStore& store, Parameter& embedding_table)
+    : store_(&store) {
+  if (c.norm.final) norm_.emplace(c.norm, store, "final_norm", c.d_model);
+  weight_ = c.embedding.tie
+                ? &embedding_table
+                : &store.add("head.weight", Shape{c.vocab_size.value(), c.d_model}, Role::head);
+  if (c.bias.head) bias_ = &store.add("head.bias", Shape{c.vocab_size.value()}, Role::bias);
+}
+
+Var LmHead::normed(Tape& tape, Var x) const {
+  return norm_ ? (*norm_)(tape, x) : x;
+}
+
+Var LmHead::bias(Tape& tape) const {
+  return bias_ != nullptr ? tape.parameter(*store_, *bias_) : Var{};
+}
+
+Var LmHead::logits(Tape& tape, Var x) const {
+  const auto scope = tape.scope("head");
+  return linear(tape, normed(tape, x), tape.parameter(*store_, *weight_), bias(tape));
+}
+
+LmLoss LmHead::loss(Tape& tape, Var x, const int32_t* targets, const LossOptions& options) const {
+  const auto scope = tape.scope("head");
+  return lm_head_loss(tape, normed(tape, x), tape.parameter(*store_, *weight_), bias(tape), targets,
+                      options);
+}
+
+}  // namespace ballast

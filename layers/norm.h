@@ -1,0 +1,27 @@
+// Normalisation of the residual stream: one class, one case a kind.
+#pragma once
+
+#include <string>
+
+#include "autograd/ops.h"
+#include "core/parameter.h"
+#include "layers/model_config.h"
+
+namespace ballast {
+
+class Norm {
+ public:
+  /// Declares `name`.weight and `name`.bias as the configuration asks for. width: C.
+  Norm(const NormConfig& config, ParameterStore& store, const std::string& name, int64_t width);
+
+  /// x: (..., C), returns (..., C). Kind none returns x itself.
+  Var operator()(Tape& tape, Var x) const;
+
+ private:
+  NormConfig config_;
+  const ParameterStore* store_;
+  Parameter* weight_ = nullptr;
+  Parameter* bias_ = nullptr;
+};
+
+}  // namespace ballast

@@ -1,0 +1,116 @@
+#include "autograd/gradcheck.h"
+
+#include <set>
+
+#include "tests/autograd/gradcheck_cases.h"
+#include "tests/support/catch.h"
+
+namespace ballast::test {
+
+TEST_CASE("every operation's backward agrees with central differences in float64",
+          "[autograd][gradcheck]") {
+  for (const GradcheckCase& c : all_gradcheck_cases()) {
+    const GradcheckReport report = run(c);
+    INFO(c.name << ": error " << report.error << " in " << report.tensor << "[" << report.entry
+                << "], analytic " << report.analytic << ", numeric " << report.numeric
+                << ", redrawn " << report.n_redrawn << " of " << report.n_checked);
+    CHECK(report.error <= 1e-7);
+    CHECK(report.passed);
+  }
+}
+
+TEST_CASE("every operation has a gradient check", "[autograd][gradcheck]") {
+  std::set<std::string> checked;
+  for (const GradcheckCase& c : all_gradcheck_cases()) {
+    ParameterStore store;
+    c.declare(store);
+    store.allocate(Dtype::f64);
+    fill_normal(store, 11);
+    Tape tape(Dtype::f64);
+    to_scalar(tape, c.output(tape, store));
+    tape.for_each_node([&](const char*, const char* op) { checked.insert(op); });
+  }
+  for (const std::string_view op : kOpNames) {
+    INFO(op);
+    CHECK(checked.count(std::string(op)) == 1);
+  }
+  CHECK(checked.size() == kOpNames.size());
+}
+
+namespace {
+
+// y = x^2 with a backward that is wrong by a factor, to see that the check can fail.
+struct Square final : Node {
+  Var x, y;
+  double factor = 2.0;
+
+  const char* name() const override { return "square"; }
+  void forward(Tape& tape) override {
+    for (int64_t i = 0; i < tape.value(x).size(); ++i) {
+      const double v = tape.value(x).data<double>()[i];
+      tape.value(y).data<double>()[i] = v * v;
+    }
+  }
+  void backward(Tape& tape) override {
+    const GradRef dx = tape.grad(x);
+    for (int64_t i = 0; i < dx.tensor.size(); ++i) {
+      const double g =
+          factor * tape.value(x).data<double>()[i] * tape.output_grad(y).data<double>()[i];
+      dx.data<double>()[i] = dx.accumulate ? dx.data<double>()[i] + g : g;
+    }
+  }
+};
+
+GradcheckReport check_square(double factor) {
+  return run({"square",
+              [](ParameterStore& s) {
+                s.add("x", Shape{3, 5}, Role::linear);
+              },
+              [factor](Tape& tape, ParameterStore& s) {
+                auto& node = tape.make<Square>();
+                node.x = parameter(tape, s, "x");
+                node.factor = factor;
+                node.y = tape.output(node, Shape{3, 5}, {node.x});
+                tape.run(node);
+                return node.y;
+              }});
+}
+
+}  // namespace
+
+TEST_CASE("gradcheck accepts a right backward and rejects one that is wrong in the sixth digit",
+          "[autograd][gradcheck]") {
+  CHECK(check_square(2.0).passed);
+  CHECK_FALSE(check_square(2.000002).passed);
+  CHECK(check_square(2.000002).error == Approx(1e-6).epsilon(0.05));
+}
+
+TEST_CASE("gradcheck counts entries at a kink and fails when there are many",
+          "[autograd][gradcheck]") {
+  ParameterStore store;
+  Parameter& x = store.add("x", Shape{40}, Role::linear);
+  store.allocate(Dtype::f64);
+  for (int64_t i = 0; i < 40; ++i)
+    x.value.data<double>()[i] = i < 4 ? 3e-6 : 1.0 + static_cast<double>(i);
+  const auto relu = [&](Tape& tape) {
+    return to_scalar(tape, activation(tape, tape.parameter(store, x), ActivationKind::relu));
+  };
+  const GradcheckReport report = gradcheck(store, relu);
+  CHECK(report.n_redrawn == 4);
+  CHECK(report.error <= 1e-7);
+  CHECK_FALSE(report.passed);
+}
+
+TEST_CASE("gradcheck never passes a gradient that is not a number", "[autograd][gradcheck]") {
+  CHECK_FALSE(check_square(std::numeric_limits<double>::quiet_NaN()).passed);
+}
+
+TEST_CASE("gradcheck refuses a float32 store", "[autograd][gradcheck]") {
+  ParameterStore store;
+  store.add("x", Shape{1}, Role::linear);
+  store.allocate(Dtype::f32);
+  CHECK_THROWS_WITH(gradcheck(store, [](Tape&) { return Var{}; }),
+                    ContainsSubstring("expected f64"));
+}
+
+}  // namespace ballast::test
