@@ -28,13 +28,20 @@ inline int threads_for(int64_t n, int64_t grain) {
   return static_cast<int>(std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, n_threads()));
 }
 
+/// Calls fn. There is one compiled copy of fn for the path of one thread and that of many: two
+/// copies may contract a * b + c differently, and then the bits depend on the number of threads.
+template <class F, class... Args>
+[[gnu::noinline, gnu::noclone]] void call_one_copy(F& fn, Args... args) {
+  fn(args...);
+}
+
 /// fn(begin, end) on one contiguous range of [0, n) a thread; ranges start at multiples of `align`.
 /// Fewer than `grain` units a thread are not worth a thread.
 template <class F>
 void parallel_ranges(int64_t n, int64_t grain, F&& fn, int64_t align = 1) {
   const int threads = threads_for(n, grain);
   if (threads == 1) {
-    if (n > 0) fn(int64_t{0}, n);
+    if (n > 0) call_one_copy(fn, int64_t{0}, n);
     return;
   }
 #pragma omp parallel num_threads(threads)
@@ -43,7 +50,7 @@ void parallel_ranges(int64_t n, int64_t grain, F&& fn, int64_t align = 1) {
     const int64_t blocks = (n + align - 1) / align;
     const int64_t begin = std::min(n, blocks * omp_get_thread_num() / team * align);
     const int64_t end = std::min(n, blocks * (omp_get_thread_num() + 1) / team * align);
-    if (begin < end) fn(begin, end);
+    if (begin < end) call_one_copy(fn, begin, end);
   }
 }
 
@@ -52,11 +59,11 @@ void parallel_ranges(int64_t n, int64_t grain, F&& fn, int64_t align = 1) {
 template <class F>
 void parallel_tasks(int64_t n, F&& fn) {
   if (n <= 1 || n_threads() == 1) {
-    for (int64_t i = 0; i < n; ++i) fn(i);
+    for (int64_t i = 0; i < n; ++i) call_one_copy(fn, i);
     return;
   }
 #pragma omp parallel for schedule(dynamic, 1)
-  for (int64_t i = 0; i < n; ++i) fn(i);
+  for (int64_t i = 0; i < n; ++i) call_one_copy(fn, i);
 }
 
 /// Elements of the chunks whose sums are formed first; a property of the result, not of the

@@ -1,0 +1,39 @@
+#include "core/kernels/activation.h"
+
+#include "core/kernels/rows.h"
+
+namespace ballast {
+
+template <class T>
+void activation_forward(ActivationKind kind, const T* x, int64_t n, T* y) {
+  with_activation(kind, [=]<class Activation>() {
+    parallel_elements(n, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) y[i] = value_of<Activation>(x[i]);
+    });
+  });
+}
+
+template <class T>
+void activation_backward(ActivationKind kind, const T* dy, const T* x, int64_t n, T* dx,
+                         bool accumulate) {
+  with_activation(kind, [=]<class Activation>() {
+    with_flag(accumulate, [=](auto accumulates) {
+      parallel_elements(n, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+        for (int64_t i = begin; i < end; ++i) {
+          store<accumulates.value>(dx[i], dy[i] * slope_of<Activation>(x[i]));
+        }
+      });
+    });
+  });
+}
+
+#define BALLAST_INSTANTIATE(T)                                             \
+  template void activation_forward(ActivationKind, const T*, int64_t, T*); \
+  template void activation_backward(ActivationKind, const T*, const T*, int64_t, T*, bool);
+BALLAST_INSTANTIATE(float)
+BALLAST_INSTANTIATE(double)
+#undef BALLAST_INSTANTIATE
+
+}  // namespace ballast

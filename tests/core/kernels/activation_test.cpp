@@ -1,0 +1,175 @@
+#include "core/kernels/activation.h"
+
+#include <string>
+
+#include "core/kernels/glu.h"
+#include "tests/core/kernels/kernel_check.h"
+
+namespace ballast {
+
+namespace {
+
+ActivationKind generate_kind() {
+  return GENERATE(ActivationKind::relu, ActivationKind::gelu, ActivationKind::gelu_tanh,
+                  ActivationKind::silu);
+}
+
+// Both sides of every function's bend, without the kink of relu at 0.
+Values sample_inputs(RandomValues& random, int64_t n) {
+  Values x = random.normal_vector(n, 0.0, 3.0);
+  for (double& value : x) {
+    if (std::fabs(value) < 1e-3) value = 0.5;
+  }
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("Activations match plain maths and finite differences", "[core][kernels][activation]") {
+  const ActivationKind kind = generate_kind();
+  const int64_t n = GENERATE(1, 7, 333);
+  RandomValues random(1);
+  Values x = sample_inputs(random, n);
+  const Values dy = random.normal_vector(n);
+  CAPTURE(static_cast<int>(kind), n);
+
+  Values y = poisoned(n);
+  activation_forward(kind, x.data(), n, y.data());
+  CHECK(relative_error(y, reference::activation(kind, x), 1.0) <= 1e-14);
+
+  Values dx = poisoned(n);
+  activation_backward(kind, dy.data(), x.data(), n, dx.data(), false);
+  const Values expected =
+      numeric_gradient(x, [&] { return dot(dy, reference::activation(kind, x)); });
+  // silu and gelu vanish far below 0: a tensor of one such value is measured against dy.
+  CHECK(relative_error(dx, expected, 0.01 * largest(dy)) <= kGradientBound);
+
+  Values added(static_cast<size_t>(n), 3.0);
+  activation_backward(kind, dy.data(), x.data(), n, added.data(), true);
+  for (double& value : dx) value += 3.0;
+  CHECK(relative_error(added, dx) <= 1e-15);
+}
+
+TEST_CASE("Activations in float stay within a few roundings of double",
+          "[core][kernels][activation]") {
+  const ActivationKind kind = generate_kind();
+  CAPTURE(static_cast<int>(kind));
+  std::vector<float> x;
+  for (float value = -12.0F; value <= 12.0F; value += 0.0113F) x.push_back(value);
+  const Values exact_x(x.begin(), x.end());
+  const int64_t n = length(x);
+  std::vector<float> y = poisoned<float>(n);
+  activation_forward(kind, x.data(), n, y.data());
+  const std::vector<float> dy(x.size(), 1.0F);
+  const Values exact_dy(x.size(), 1.0);
+  std::vector<float> dx = poisoned<float>(n);
+  activation_backward(kind, dy.data(), x.data(), n, dx.data(), false);
+  Values exact_dx = poisoned(n);
+  activation_backward(kind, exact_dy.data(), exact_x.data(), n, exact_dx.data(), false);
+
+  double value_error = 0.0;
+  double slope_error = 0.0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double size = std::max(1.0, std::fabs(exact_x[i]));
+    value_error = std::max(
+        value_error,
+        std::fabs(static_cast<double>(y[i]) - reference::activation(kind, exact_x[i])) / size);
+    slope_error = std::max(slope_error, std::fabs(static_cast<double>(dx[i]) - exact_dx[i]) / size);
+  }
+  // Both are x times a function in [0, 1] that is right to 4 ulp, after an argument whose rounding
+  // weighs at most as much.
+  CHECK(value_error <= 8.0 * kFloatRounding);
+  CHECK(slope_error <= 16.0 * kFloatRounding);
+}
+
+TEST_CASE("Activations at the ends of the line", "[core][kernels][activation]") {
+  const ActivationKind kind = generate_kind();
+  CAPTURE(static_cast<int>(kind));
+  const std::vector<float> x = {0.0F, 1e4F, -1e4F, std::numeric_limits<float>::quiet_NaN()};
+  std::vector<float> y(4), dx(4);
+  const std::vector<float> dy(4, 1.0F);
+  activation_forward(kind, x.data(), 4, y.data());
+  activation_backward(kind, dy.data(), x.data(), 4, dx.data(), false);
+  CHECK(y[0] == 0.0F);
+  CHECK(y[1] == 1e4F);
+  CHECK(y[2] == 0.0F);
+  CHECK(std::isnan(y[3]));
+  CHECK(dx[0] == (kind == ActivationKind::relu ? 0.0F : 0.5F));
+  CHECK(dx[1] == 1.0F);
+  CHECK(dx[2] == 0.0F);
+}
+
+TEST_CASE("Gated units match plain maths and finite differences", "[core][kernels][glu]") {
+  const ActivationKind kind = generate_kind();
+  const RowShape shape = generate_row_shape();
+  const auto [rows, F] = shape;
+  CAPTURE(static_cast<int>(kind), rows, F);
+  RandomValues random(2);
+  Values gate_up = sample_inputs(random, rows * 2 * F);
+  const Values dy = random.normal_vector(rows * F);
+
+  Values y = poisoned(rows * F);
+  glu_forward(kind, gate_up.data(), rows, F, y.data());
+  CHECK(relative_error(y, reference::glu_joined(kind, gate_up, F), 1.0) <= 1e-14);
+
+  Values dgate_up = poisoned(rows * 2 * F);
+  glu_backward(kind, dy.data(), gate_up.data(), rows, F, dgate_up.data(), false);
+  const Values expected = numeric_gradient(
+      gate_up, [&, n = F] { return dot(dy, reference::glu_joined(kind, gate_up, n)); });
+  CHECK(relative_error(dgate_up, expected, 0.01 * largest(dy)) <= kGradientBound);
+
+  Values added(dgate_up.size(), 3.0);
+  glu_backward(kind, dy.data(), gate_up.data(), rows, F, added.data(), true);
+  Values in_place = gate_up;
+  glu_backward(kind, dy.data(), in_place.data(), rows, F, in_place.data(), false);
+  CHECK(in_place == dgate_up);
+  for (double& value : dgate_up) value += 3.0;
+  CHECK(relative_error(added, dgate_up) <= 1e-15);
+}
+
+TEST_CASE("Gated units in float stay within a few roundings of double", "[core][kernels][glu]") {
+  const ActivationKind kind = generate_kind();
+  constexpr int64_t kRows = 9;
+  constexpr int64_t kF = 131;
+  RandomValues random(3);
+  const auto gate_up = random.normal_vector<float>(kRows * 2 * kF);
+  const auto dy = random.normal_vector<float>(kRows * kF);
+  const Values exact_in(gate_up.begin(), gate_up.end());
+  const Values exact_dy(dy.begin(), dy.end());
+
+  auto y = poisoned<float>(kRows * kF);
+  glu_forward(kind, gate_up.data(), kRows, kF, y.data());
+  CHECK(relative_error(y, reference::glu_joined(kind, exact_in, kF)) <= 16.0 * kFloatRounding);
+  auto actual = poisoned<float>(kRows * 2 * kF);
+  glu_backward(kind, dy.data(), gate_up.data(), kRows, kF, actual.data(), false);
+  Values expected = poisoned(kRows * 2 * kF);
+  glu_backward(kind, exact_dy.data(), exact_in.data(), kRows, kF, expected.data(), false);
+  CHECK(relative_error(actual, expected) <= 32.0 * kFloatRounding);
+}
+
+TEST_CASE("Activations have the same bits for every number of threads",
+          "[core][kernels][activation]") {
+  const ActivationKind kind = generate_kind();
+  constexpr int64_t kRows = 331;
+  constexpr int64_t kF = 301;
+  RandomValues random(4);
+  const auto gate_up = random.normal_vector<float>(kRows * 2 * kF);
+  const auto dy = random.normal_vector<float>(kRows * kF);
+  CHECK(same_bits_for_all_threads([&] {
+    auto y = poisoned<float>(kRows * 2 * kF);
+    activation_forward(kind, gate_up.data(), length(gate_up), y.data());
+    return y;
+  }));
+  CHECK(same_bits_for_all_threads([&] {
+    auto dx = poisoned<float>(kRows * kF);
+    activation_backward(kind, dy.data(), gate_up.data(), length(dy), dx.data(), false);
+    return dx;
+  }));
+  CHECK(same_bits_for_all_threads([&] {
+    auto dx = poisoned<float>(kRows * 2 * kF);
+    glu_backward(kind, dy.data(), gate_up.data(), kRows, kF, dx.data(), false);
+    return dx;
+  }));
+}
+
+}  // namespace ballast
