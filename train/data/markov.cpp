@@ -1,6 +1,7 @@
 #include "train/data/markov.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "core/random.h"
@@ -35,6 +36,14 @@ int64_t row_size(const SyntheticConfig& config, int64_t vocab_size) {
   check(vocab_size >= 2, "model.vocab_size = ", vocab_size,
         "; expected at least 2 for data.synthetic.corpus: ", name_of(config.corpus));
   return std::min(config.successors, vocab_size);
+}
+
+/// Of what a chain is made from, not of its tables: their last bits may depend on the C library.
+uint64_t fingerprint_of(const SyntheticConfig& config, int64_t vocab_size, uint64_t data_seed) {
+  uint64_t hash = derive_seed(data_seed, name_of(config.corpus));
+  hash = mix64(hash ^ static_cast<uint64_t>(vocab_size));
+  hash = mix64(hash ^ static_cast<uint64_t>(config.successors));
+  return mix64(hash ^ std::bit_cast<uint64_t>(config.concentration));
 }
 
 }  // namespace
@@ -96,17 +105,12 @@ double SparseRows::entropy(int64_t row) const {
   return sum;
 }
 
-uint64_t SparseRows::fingerprint() const {
-  uint64_t hash = mix64(static_cast<uint64_t>(row_size_));
-  for (const uint32_t value : last_) hash = mix64(hash ^ value);
-  return hash;
-}
-
 Markov1Data::Markov1Data(int64_t vocab_size, const SyntheticConfig& config, uint64_t data_seed)
     : vocab_size_(vocab_size),
       seed_(data_seed),
       rows_(vocab_size, row_size(config, vocab_size), config.concentration,
-            derive_seed(data_seed, "markov1.rows")) {
+            derive_seed(data_seed, "markov1.rows")),
+      fingerprint_(fingerprint_of(config, vocab_size, data_seed)) {
   draw_successors();
   find_stationary();
   for (int64_t i = 0; i < vocab_size_; ++i) {
@@ -185,17 +189,12 @@ std::optional<double> Markov1Data::floor(int64_t) const {
   return entropy_;
 }
 
-uint64_t Markov1Data::fingerprint() const {
-  uint64_t hash = mix64(derive_seed(seed_, "markov1") ^ rows_.fingerprint());
-  for (const int32_t s : successors_) hash = mix64(hash ^ static_cast<uint64_t>(s));
-  return hash;
-}
-
 Markov2Data::Markov2Data(int64_t vocab_size, const SyntheticConfig& config, uint64_t data_seed)
     : vocab_size_(vocab_size),
       seed_(derive_seed(data_seed, "markov2")),
       rows_(vocab_size, row_size(config, vocab_size), config.concentration,
-            derive_seed(data_seed, "markov2.rows")) {
+            derive_seed(data_seed, "markov2.rows")),
+      fingerprint_(fingerprint_of(config, vocab_size, data_seed)) {
   const int64_t K = rows_.row_size();
   const uint64_t seed = derive_seed(data_seed, "markov2.offsets");
   offsets_.resize(static_cast<size_t>(vocab_size_ * K));
@@ -231,12 +230,6 @@ void Markov2Data::window(Split split, int64_t index, std::span<int32_t> out) con
 std::optional<double> Markov2Data::floor(int64_t seq_len) const {
   const auto T = static_cast<double>(seq_len);
   return (std::log(static_cast<double>(vocab_size_)) + (T - 1.0) * entropy_) / T;
-}
-
-uint64_t Markov2Data::fingerprint() const {
-  uint64_t hash = mix64(seed_ ^ rows_.fingerprint());
-  for (const int32_t d : offsets_) hash = mix64(hash ^ static_cast<uint64_t>(d));
-  return hash;
 }
 
 }  // namespace ballast

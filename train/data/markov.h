@@ -40,7 +40,6 @@ class SparseRows {
     while (bits > last[k]) ++k;
     return k;
   }
-  uint64_t fingerprint() const;
 
  private:
   int64_t row_size_;
@@ -58,7 +57,7 @@ class Markov1Data final : public DataSource {
   std::optional<int64_t> n_tokens(Split) const override { return std::nullopt; }
   void window(Split split, int64_t index, std::span<int32_t> out) const override;
   std::optional<double> floor(int64_t seq_len) const override;
-  uint64_t fingerprint() const override;
+  uint64_t fingerprint() const override { return fingerprint_; }
 
   int64_t vocab_size() const { return vocab_size_; }
   const SparseRows& rows() const { return rows_; }
@@ -75,6 +74,7 @@ class Markov1Data final : public DataSource {
   int64_t vocab_size_;
   uint64_t seed_;
   SparseRows rows_;
+  uint64_t fingerprint_;
   std::vector<int32_t> successors_;  ///< (V, K)
   std::vector<double> stationary_;   ///< (V)
   std::vector<double> cumulative_;   ///< (V)
@@ -94,7 +94,7 @@ class Markov2Data final : public DataSource {
   std::optional<int64_t> n_tokens(Split) const override { return std::nullopt; }
   void window(Split split, int64_t index, std::span<int32_t> out) const override;
   std::optional<double> floor(int64_t seq_len) const override;
-  uint64_t fingerprint() const override;
+  uint64_t fingerprint() const override { return fingerprint_; }
 
   int64_t vocab_size() const { return vocab_size_; }
   const SparseRows& rows() const { return rows_; }
@@ -106,6 +106,7 @@ class Markov2Data final : public DataSource {
   int64_t vocab_size_;
   uint64_t seed_;
   SparseRows rows_;
+  uint64_t fingerprint_;
   std::vector<int32_t> offsets_;  ///< (V, K)
   double entropy_ = 0.0;
 };
