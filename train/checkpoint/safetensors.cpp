@@ -162,7 +162,9 @@ class HeaderReader {
  private:
   enum class Place { outside, names, metadata, entry, dims, offsets };
 
-  static std::string quoted(const std::string& text) { return concat('\'', text.substr(0, 80), '\''); }
+  static std::string quoted(const std::string& text) {
+    return concat('\'', text.substr(0, 80), '\'');
+  }
 
   bool scalar() const {
     throw Malformed{concat("the header holds a value of the wrong kind at ",

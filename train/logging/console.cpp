@@ -124,7 +124,7 @@ void ConsoleSink::write(const StepRecord& record) {
   }
   if (!console_->refreshes()) return;
   const auto now = std::chrono::steady_clock::now();
-  if (!is_last && now - drawn_ < options_.refresh) return;
+  if (!is_last && drawn_ && now - *drawn_ < options_.refresh) return;
   drawn_ = now;
   console_->progress(describe(record));
 }

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -60,7 +61,7 @@ class ConsoleSink : public MetricSink {
 
   Console* console_;
   Options options_;
-  std::chrono::steady_clock::time_point drawn_{};
+  std::optional<std::chrono::steady_clock::time_point> drawn_;
   // The first record of this session: the pace since then gives the time that is left.
   bool started_ = false;
   int64_t first_step_ = 0;

@@ -45,10 +45,12 @@ void append_number(std::string& out, T value) {
 
 void append_value(std::string& out, const Record::Value& value) {
   if (const auto* real = std::get_if<double>(&value)) {
-    if (std::isfinite(*real)) {
-      append_number(out, *real);
-    } else {
+    if (!std::isfinite(*real)) {
       out += "null";
+    } else if (*real == 0.0 && std::signbit(*real)) {
+      out += "-0.0";  // "-0" would be read as the integer 0
+    } else {
+      append_number(out, *real);
     }
   } else if (const auto* whole = std::get_if<int64_t>(&value)) {
     append_number(out, *whole);

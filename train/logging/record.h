@@ -47,11 +47,7 @@ class Record {
   }
 
  private:
-  Field& next(std::string_view key) {
-    if (n_ == fields_.size()) fields_.emplace_back();
-    fields_[n_].key.assign(key);
-    return fields_[n_++];
-  }
+  Field& next(std::string_view key);
 
   std::vector<Field> fields_;
   size_t n_ = 0;
