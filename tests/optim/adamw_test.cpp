@@ -1,5 +1,8 @@
 #include "optim/adamw.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <set>
 
 #include "tests/optim/support.h"

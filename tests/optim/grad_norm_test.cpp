@@ -1,5 +1,7 @@
 #include "optim/grad_norm.h"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "optim/clip.h"
