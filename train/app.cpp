@@ -9,10 +9,8 @@
 #include "core/error.h"
 #include "core/matmul.h"
 #include "train/config/field.h"
-
-#ifndef BALLAST_VERSION
-#error "BALLAST_VERSION is defined by train/CMakeLists.txt"
-#endif
+#include "train/logging/environment.h"
+#include "train/loop/signals.h"
 
 namespace ballast {
 namespace {
@@ -20,6 +18,13 @@ namespace {
 // The formatter prints the description first: help leads with what one would type.
 const char* const kDescription =
     "Examples:\n"
+    "  ballast train configs/quickstart.yaml                  train a small model in a minute\n"
+    "  ballast train configs/quickstart.yaml --name hot optim.lr=3e-2\n"
+    "                                                         the same under another setting\n"
+    "  ballast train configs/quickstart.yaml --resume auto    continue where it was stopped\n"
+    "  ballast generate runs/quickstart --prompt 'Once'       sample text from a run\n"
+    "  ballast eval runs/quickstart                           validation loss, bits per byte\n"
+    "  ballast plan configs/bench/m.yaml                      parameters, FLOPs, memory, time\n"
     "  ballast config check configs/quickstart.yaml           validate a configuration\n"
     "  ballast config show configs/quickstart.yaml optim.lr=3e-3\n"
     "                                                         print it with every key resolved\n"
@@ -33,13 +38,7 @@ const char* const kFooter =
     "  5 I/O error, 16 stopped by a stability policy, 75 interrupted after a good checkpoint";
 
 std::string version_text() {
-  std::string compiler = "unknown compiler";
-#if defined(__clang__)
-  compiler = concat("clang ", __clang_version__);
-#elif defined(__GNUC__)
-  compiler = concat("g++ ", __VERSION__);
-#endif
-  return concat("ballast ", BALLAST_VERSION, "\n", compiler, "\n", matmul_backend());
+  return concat("ballast ", program_version(), "\n", compiler(), "\n", matmul_backend());
 }
 
 std::vector<std::string> command_names(CLI::App& app) {
@@ -90,7 +89,14 @@ int run_app(int argc, const char* const* argv) {
   app.footer(kFooter);
   app.set_version_flag("--version", version_text);
   app.require_subcommand(1);
+  add_train_command(app);
+  add_eval_command(app);
+  add_generate_command(app);
   add_config_command(app);
+  add_plan_command(app);
+  add_gradcheck_command(app);
+  add_dump_command(app);
+  ignore_write_signals();
 
   try {
     check_command_names(app, argc, argv);

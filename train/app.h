@@ -34,6 +34,12 @@ struct ConfigArguments {
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments);
 
 // One registration a command; the command's callback throws the errors of core/error.h.
+void add_train_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
 void add_config_command(CLI::App& app);
+void add_plan_command(CLI::App& app);
+void add_gradcheck_command(CLI::App& app);
+void add_dump_command(CLI::App& app);
 
 }  // namespace ballast

@@ -44,6 +44,8 @@ std::string cpu_model() {
   return "unknown";
 }
 
+std::string program_version() { return BALLAST_VERSION; }
+
 std::string compiler() {
 #if defined(__clang__)
   return "clang++ " __clang_version__;

@@ -12,6 +12,8 @@ std::string instruction_set();
 std::string kernel_instruction_set();
 /// "model name" of /proc/cpuinfo, or "unknown".
 std::string cpu_model();
+/// "0.1.0": the version of this program.
+std::string program_version();
 /// "g++ 12.2.0".
 std::string compiler();
 

@@ -12,7 +12,6 @@
 #include "layers/init.h"
 #include "layers/model.h"
 #include "optim/optimizer.h"
-#include "train/app.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/init_file.h"
 #include "train/checkpoint/selection.h"

@@ -1,0 +1,34 @@
+// ballast train: a run from its configuration to its last checkpoint.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+
+#include "train/app.h"
+#include "train/loop/trainer.h"
+
+namespace ballast {
+
+void add_train_command(CLI::App& app) {
+  struct Arguments {
+    ConfigArguments config;
+    TrainOptions options;
+    std::string name;
+  };
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = *app.add_subcommand("train", "train a model from a configuration");
+  add_config_arguments(command, arguments->config);
+  command.add_option("--resume", arguments->options.resume,
+                     "continue a run: auto (or start it), latest, step:N, or a checkpoint's path");
+  command.add_option("--init", arguments->options.init, "initial values from a safetensors file");
+  command.add_option("--name", arguments->name, "name of the run (run.name)");
+  command.callback([arguments] {
+    ConfigArguments config = arguments->config;
+    if (!arguments->name.empty()) config.overrides.push_back("run.name=" + arguments->name);
+    std::vector<std::string> notes;
+    const RunConfig run = config.load(&notes);
+    for (const std::string& note : notes) std::cerr << "note: " << note << '\n';
+    train(run, arguments->options);
+  });
+}
+
+}  // namespace ballast
