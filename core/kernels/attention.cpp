@@ -1,0 +1,691 @@
+#include "core/kernels/attention.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/error.h"
+#include "core/kernels/tile.h"
+#include "core/kernels/vec_math.h"
+#include "core/parallel.h"
+#include "core/random.h"
+#include "core/scratch.h"
+
+// Inside a tile, `offset` is the number of the last key of the tile that query 0 of the tile sees:
+// query i of the tile sees the keys c <= offset + i. Tiles of keys begin at multiples of kTile.
+
+namespace ballast {
+
+namespace {
+
+using tile::Depth;
+using tile::kPanel;
+using tile::multiply;
+using tile::padded;
+
+constexpr int64_t kTile = 64;
+// Query tiles that share one copy of a key tile: their sums stay in the second-level cache.
+constexpr int64_t kMaxUnits = 4;
+
+int64_t tiles(int64_t n) {
+  return (n + kTile - 1) / kTile;
+}
+
+// One call's arguments with the arithmetic on them.
+template <class T>
+struct Problem {
+  AttentionShape shape;
+  AttentionDropout dropout;
+  const T *q, *k, *v;
+
+  int64_t kv_row(int64_t b, int64_t t) const {
+    return b * (shape.kv_rows == 0 ? shape.Tk : shape.kv_rows) + t;
+  }
+  int64_t q_at(int64_t b, int64_t h, int64_t i) const {
+    return (b * shape.Tq + i) * shape.q_stride + h * shape.hd;
+  }
+  int64_t o_at(int64_t b, int64_t h, int64_t i) const {
+    return (b * shape.Tq + i) * shape.o_stride + h * shape.hd;
+  }
+  int64_t k_at(int64_t b, int64_t kv, int64_t j) const {
+    return kv_row(b, j) * shape.k_stride + kv * shape.hd;
+  }
+  int64_t v_at(int64_t b, int64_t kv, int64_t j) const {
+    return kv_row(b, j) * shape.v_stride + kv * shape.hd;
+  }
+  int64_t row_at(int64_t b, int64_t h, int64_t i) const { return (b * shape.H + h) * shape.Tq + i; }
+  /// The query heads of kv head `kv` are [first_head(kv), first_head(kv + 1)).
+  int64_t first_head(int64_t kv) const { return (kv * shape.H + shape.K - 1) / shape.K; }
+  int64_t most_heads() const { return (shape.H + shape.K - 1) / shape.K; }
+  T scale() const { return static_cast<T>(shape.scale); }
+};
+
+void check_shape(const AttentionShape& s, const AttentionDropout& dropout) {
+  check(s.B > 0 && s.Tq > 0 && s.H > 0 && s.hd > 0, "[causal_attention] empty shape: B = ", s.B,
+        ", T = ", s.Tq, ", H = ", s.H, ", head_dim = ", s.hd);
+  check(s.K > 0 && s.K <= s.H, "[causal_attention] ", s.K, " key/value heads for ", s.H,
+        " query heads; expected 1 to ", s.H);
+  check(s.q_offset >= 0 && s.q_offset + s.Tq <= s.Tk, "[causal_attention] queries ", s.q_offset,
+        " to ", s.q_offset + s.Tq - 1, " do not all have their own key among ", s.Tk);
+  check(s.kv_rows == 0 || s.kv_rows >= s.Tk, "[causal_attention] kv_rows is ", s.kv_rows,
+        " but there are ", s.Tk, " keys");
+  check(dropout.rate >= 0.0 && dropout.rate < 1.0, "[causal_attention] dropout rate is ",
+        dropout.rate, "; expected at least 0 and less than 1");
+}
+
+// ------------------------------------------------------------------------------------- operands
+
+/// to (rows, padded(hd)) = scale * from, zero beyond hd.
+template <class T>
+void copy_rows(const T* from, int64_t stride, int64_t rows, int64_t hd, T scale, T* to) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* row = from + r * stride;
+#pragma omp simd
+    for (int64_t d = 0; d < hd; ++d) to[d] = row[d] * scale;
+    std::fill(to + hd, to + padded<T>(hd), T{0});
+    to += padded<T>(hd);
+  }
+}
+
+/// to (hd, kTile) = scale * transpose of from, zero beyond `rows`.
+template <class T>
+void copy_transposed(const T* from, int64_t stride, int64_t rows, int64_t hd, T scale, T* to) {
+  constexpr int64_t kGroup = 8;
+  int64_t r = 0;
+  for (; r + kGroup <= rows; r += kGroup) {
+    for (int64_t d = 0; d < hd; ++d) {
+      const T* column = from + r * stride + d;
+      for (int64_t x = 0; x < kGroup; ++x) to[d * kTile + r + x] = column[x * stride] * scale;
+    }
+  }
+  for (; r < kTile; ++r) {
+    for (int64_t d = 0; d < hd; ++d)
+      to[d * kTile + r] = r < rows ? from[r * stride + d] * scale : T{0};
+  }
+}
+
+template <class T>
+T dot(const T* a, const T* b, int64_t n) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// -------------------------------------------------------------------------------------- dropout
+
+// One Philox block serves the four keys c, c + 16, c + 32, c + 48 of a tile: vectors of
+// neighbouring keys and vectors of neighbouring queries both load and store contiguously.
+constexpr int64_t kKeysApart = kTile / 4;
+
+struct Mask {
+  uint64_t key, stream;
+  uint32_t threshold;
+
+  Mask(const AttentionDropout& dropout, int64_t H, int64_t b, int64_t h)
+      : key(dropout.key),
+        stream(static_cast<uint64_t>((dropout.first_row + b) * H + h)),
+        threshold(static_cast<uint32_t>(std::min(dropout.rate * 0x1p32, 0x1p32 - 1.0))) {}
+
+  /// Words of query i and of the keys c, c + 16, … of the tile that begins at key j0; c < 16.
+  std::array<uint32_t, 4> words(int64_t i, int64_t j0, int64_t c) const {
+    return Philox::block(
+        key, stream,
+        static_cast<uint64_t>(i) << 32 | static_cast<uint64_t>(j0 / kTile * kKeysApart + c));
+  }
+};
+
+/// p (keys, queries) *= kept / (1 - rate)
+template <class T>
+void drop_columns(const Mask& mask, int64_t i0, int64_t j0, int64_t queries, T factor, T* p) {
+  for (int64_t c = 0; c < kKeysApart; ++c) {
+    T* row = p + c * kTile;
+#pragma omp simd
+    for (int64_t i = 0; i < queries; ++i) {
+      const std::array<uint32_t, 4> words = mask.words(i0 + i, j0, c);
+      for (int64_t w = 0; w < 4; ++w) {
+        T& value = row[w * kKeysApart * kTile + i];
+        value = words[static_cast<size_t>(w)] >= mask.threshold ? value * factor : T{0};
+      }
+    }
+  }
+}
+
+/// z (kTile) = kept / (1 - rate) for one query and all keys of the tile.
+template <class T>
+void keep_row(const Mask& mask, int64_t i, int64_t j0, T factor, T* z) {
+#pragma omp simd
+  for (int64_t c = 0; c < kKeysApart; ++c) {
+    const std::array<uint32_t, 4> words = mask.words(i, j0, c);
+    for (int64_t w = 0; w < 4; ++w) {
+      z[w * kKeysApart + c] = words[static_cast<size_t>(w)] >= mask.threshold ? factor : T{0};
+    }
+  }
+}
+
+// -------------------------------------------------------------------------------------- forward
+
+/// Running softmax of one tile of queries.
+template <class T>
+struct Unit {
+  int64_t h, i0, queries;
+  T *q_transposed, *sums, *top, *total;
+};
+
+/// On entry p (keys, queries) holds logits, on return exp(logit - top), 0 where masked. `top` and
+/// `total` move on; `shrink` receives what sums made so far must be multiplied with.
+/// Queries are lanes, so that no step crosses lanes. A NaN may not win the maximum, but it reaches
+/// the total: exp(NaN - top) is NaN.
+template <class T>
+void softmax_tile(int64_t offset, int64_t keys, int64_t queries, T* p, T* top, T* total,
+                  T* shrink) {
+  using S = tile::Simd<T>;
+  using Vec = typename S::Vec;
+  constexpr int64_t W = kPanel<T>;
+  constexpr int64_t L = S::kLanes;
+  for (int64_t i = 0; i < queries; i += W) {
+    const int64_t all = std::clamp<int64_t>(offset + i + 1, 0, keys);  // every query sees these
+    const int64_t some = std::clamp<int64_t>(offset + i + W, 0, keys);
+    T* column = p + i;
+    for (int64_t c = all; c < some; ++c) {
+      const int64_t first = c - offset - i;
+      for (int64_t x = 0; x < first; ++x) {
+        column[c * kTile + x] = -std::numeric_limits<T>::infinity();
+      }
+    }
+    Vec high[2] = {S::load(top + i), S::load(top + i + L)};
+    for (int64_t c = 0; c < some; ++c) {
+      for (int64_t x = 0; x < 2; ++x) {
+        const Vec s = S::load(column + c * kTile + x * L);
+        high[x] = s > high[x] ? s : high[x];
+      }
+    }
+    T new_top[W];
+    S::store(new_top, high[0]);
+    S::store(new_top + L, high[1]);
+    for (int64_t c = 0; c < some; ++c) {
+      T* row = column + c * kTile;
+#pragma omp simd
+      for (int64_t x = 0; x < W; ++x) row[x] = vec::exp(row[x] - new_top[x]);
+    }
+    Vec sum[2] = {};
+    for (int64_t c = 0; c < some; ++c) {
+      for (int64_t x = 0; x < 2; ++x) sum[x] += S::load(column + c * kTile + x * L);
+    }
+    for (int64_t c = some; c < keys; ++c) std::fill_n(column + c * kTile, W, T{0});
+    T tile_total[W];
+    S::store(tile_total, sum[0]);
+    S::store(tile_total + L, sum[1]);
+#pragma omp simd
+    for (int64_t x = 0; x < W; ++x) {
+      shrink[i + x] = vec::exp(top[i + x] - new_top[x]);
+      total[i + x] = total[i + x] * shrink[i + x] + tile_total[x];
+      top[i + x] = new_top[x];
+    }
+  }
+}
+
+/// Largest of the values, NaN if one is NaN: the same for every order of the calls.
+template <class T>
+void raise(T& shared, T value) {
+  std::atomic_ref<T> cell(shared);
+  T seen = cell.load(std::memory_order_relaxed);
+  while (!(seen >= value) && !std::isnan(seen)) {
+    if (cell.compare_exchange_weak(seen, value, std::memory_order_relaxed)) return;
+  }
+}
+
+template <class T>
+void finish(const Problem<T>& problem, int64_t b, const Unit<T>& unit, T* out, T* lse,
+            T* max_logit) {
+  const int64_t hd = problem.shape.hd;
+  T highest = -std::numeric_limits<T>::infinity();
+  for (int64_t i = 0; i < unit.queries; ++i) {
+    const T total = unit.total[i];
+    const T inverse = T{1} / total;
+    T* to = out + problem.o_at(b, unit.h, unit.i0 + i);
+    const T* from = unit.sums + i * padded<T>(hd);
+#pragma omp simd
+    for (int64_t d = 0; d < hd; ++d) to[d] = from[d] * inverse;
+    lse[problem.row_at(b, unit.h, unit.i0 + i)] = unit.top[i] + std::log(total);
+    const T row_top = std::isnan(total) ? total : unit.top[i];
+    if (!(row_top <= highest) && !std::isnan(highest)) highest = row_top;
+  }
+  if (max_logit != nullptr) raise(max_logit[b * problem.shape.H + unit.h], highest + T{0});
+}
+
+/// Query tiles [first, last) of the heads of kv head `kv`, numbered tile by tile, in a tile head by
+/// head. A tile's result does not depend on its company.
+template <class T, bool kDropout>
+void forward_units(const Problem<T>& problem, int64_t b, int64_t kv, int64_t first, int64_t last,
+                   T* out, T* lse, T* max_logit) {
+  const AttentionShape& s = problem.shape;
+  const int64_t hd = s.hd;
+  const int64_t width = padded<T>(hd);
+  const int64_t unit_size = (hd + width + 2) * kTile;
+  T* memory =
+      scratch<T>(ScratchSlot::kernel, kMaxUnits * unit_size + (2 * width + kTile + 1) * kTile);
+  Unit<T> units[kMaxUnits];
+  const int64_t n_units = last - first;
+  const int64_t head = problem.first_head(kv);
+  const int64_t n_heads = problem.first_head(kv + 1) - head;
+  for (int64_t u = 0; u < n_units; ++u, memory += unit_size) {
+    Unit<T>& unit = units[u];
+    unit.h = head + (first + u) % n_heads;
+    unit.i0 = (first + u) / n_heads * kTile;
+    unit.queries = std::min(kTile, s.Tq - unit.i0);
+    unit.q_transposed = memory;
+    unit.sums = memory + hd * kTile;
+    unit.top = unit.sums + width * kTile;
+    unit.total = unit.top + kTile;
+    copy_transposed(problem.q + problem.q_at(b, unit.h, unit.i0), s.q_stride, unit.queries, hd,
+                    problem.scale(), unit.q_transposed);
+    std::fill_n(unit.top, kTile, -std::numeric_limits<T>::infinity());
+    std::fill_n(unit.total, kTile, T{0});
+  }
+  T* k_tile = memory;
+  T* v_tile = k_tile + width * kTile;
+  T* p = v_tile + width * kTile;
+  T* shrink = p + kTile * kTile;
+
+  const int64_t seen = s.q_offset + units[n_units - 1].i0 + units[n_units - 1].queries;
+  for (int64_t j0 = 0; j0 < seen; j0 += kTile) {
+    const int64_t keys = std::min(kTile, s.Tk - j0);
+    copy_rows(problem.k + problem.k_at(b, kv, j0), s.k_stride, keys, hd, T{1}, k_tile);
+    copy_rows(problem.v + problem.v_at(b, kv, j0), s.v_stride, keys, hd, T{1}, v_tile);
+    for (int64_t u = 0; u < n_units; ++u) {
+      const Unit<T>& unit = units[u];
+      const int64_t offset = s.q_offset + unit.i0 - j0;
+      if (offset + unit.queries <= 0) continue;
+      const int64_t lanes = padded<T>(unit.queries);
+      multiply<false>(keys, lanes, k_tile, width, unit.q_transposed, kTile, p, kTile, false,
+                      [=](int64_t c, int64_t, int64_t i, int64_t queries) {
+                        return Depth{0, c < offset + i + queries ? hd : 0};
+                      });
+      softmax_tile(offset, keys, lanes, p, unit.top, unit.total, shrink);
+      if constexpr (kDropout) {
+        drop_columns(Mask(problem.dropout, s.H, b, unit.h), unit.i0, j0, unit.queries,
+                     static_cast<T>(1.0 / (1.0 - problem.dropout.rate)), p);
+      }
+      if (j0 > 0) {
+        for (int64_t i = 0; i < unit.queries; ++i) {
+          if (shrink[i] == T{1}) continue;
+          T* row = unit.sums + i * width;
+#pragma omp simd
+          for (int64_t d = 0; d < width; ++d) row[d] *= shrink[i];
+        }
+      }
+      multiply<true>(unit.queries, width, p, kTile, v_tile, width, unit.sums, width, j0 > 0,
+                     [=](int64_t i, int64_t queries, int64_t, int64_t) {
+                       return Depth{0, std::min(keys, offset + i + queries)};
+                     });
+    }
+  }
+  for (int64_t u = 0; u < n_units; ++u) finish(problem, b, units[u], out, lse, max_logit);
+}
+
+template <class T, bool kDropout>
+void forward_tiled(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
+  const AttentionShape& s = problem.shape;
+  const int64_t most_units = tiles(s.Tq) * problem.most_heads();
+  // Smaller tasks when there are few; the result does not depend on it.
+  const int64_t size =
+      std::clamp<int64_t>(s.B * s.K * most_units / (4 * n_threads()), 1, kMaxUnits);
+  const int64_t tasks = (most_units + size - 1) / size;
+  parallel_tasks(tasks * s.B * s.K, [&](int64_t task) {
+    const int64_t part = tasks - 1 - task / (s.B * s.K);  // the longest first
+    const int64_t b = task % (s.B * s.K) / s.K;
+    const int64_t kv = task % s.K;
+    const int64_t n_units = tiles(s.Tq) * (problem.first_head(kv + 1) - problem.first_head(kv));
+    const int64_t first = part * size;
+    const int64_t last = std::min(n_units, first + size);
+    if (first < last) forward_units<T, kDropout>(problem, b, kv, first, last, out, lse, max_logit);
+  });
+}
+
+// ------------------------------------------------------------------------- forward, few queries
+
+// With few queries a tile would be mostly empty and the time is that of reading k and v once. The
+// keys are split into blocks of a fixed size, each a task; their results are joined in order.
+constexpr int64_t kFewRows = 16;
+constexpr int64_t kBlock = 256;
+
+/// logits[j] = scale * q . k_j for `keys` rows of k.
+template <class T>
+void dot_rows(const T* q, const T* k, int64_t stride, int64_t keys, int64_t hd, T scale,
+              T* logits) {
+  int64_t j = 0;
+  for (; j + 4 <= keys; j += 4) {
+    const T* k0 = k + j * stride;
+    const T* k1 = k0 + stride;
+    const T* k2 = k1 + stride;
+    const T* k3 = k2 + stride;
+    T s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+    for (int64_t d = 0; d < hd; ++d) {
+      s0 += q[d] * k0[d];
+      s1 += q[d] * k1[d];
+      s2 += q[d] * k2[d];
+      s3 += q[d] * k3[d];
+    }
+    logits[j] = s0 * scale;
+    logits[j + 1] = s1 * scale;
+    logits[j + 2] = s2 * scale;
+    logits[j + 3] = s3 * scale;
+  }
+  for (; j < keys; ++j) logits[j] = dot(q, k + j * stride, hd) * scale;
+}
+
+/// sums (hd) = sum_j p[j] v_j, in strips of columns that stay in registers.
+template <class T>
+void weigh_rows(const T* p, const T* v, int64_t stride, int64_t keys, int64_t hd, T* sums) {
+  constexpr int64_t L = tile::Simd<T>::kLanes;
+  const Depth depth{0, keys};
+  int64_t d = 0;
+  for (; d + 8 * L <= hd; d += 8 * L) {
+    tile::detail::micro<1, 8, false>(depth, p, keys, v + d, stride, sums + d, hd, false);
+  }
+  for (; d + 2 * L <= hd; d += 2 * L) {
+    tile::detail::micro<1, 2, false>(depth, p, keys, v + d, stride, sums + d, hd, false);
+  }
+  for (; d < hd; ++d) {
+    T sum = 0;
+    for (int64_t j = 0; j < keys; ++j) sum += p[j] * v[j * stride + d];
+    sums[d] = sum;
+  }
+}
+
+template <class T>
+void forward_few(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
+  const AttentionShape& s = problem.shape;
+  const int64_t blocks = (s.q_offset + s.Tq + kBlock - 1) / kBlock;
+  const int64_t part_size = s.hd + 2;  // sums, top, total
+  T* const parts = scratch<T>(ScratchSlot::kernel, s.B * s.H * s.Tq * blocks * part_size);
+  const auto part_of = [&](int64_t row, int64_t block) {
+    return parts + (row * blocks + block) * part_size;
+  };
+
+  const auto run_block = [&](int64_t task) {
+    const int64_t block = task % blocks;
+    const int64_t kv = task / blocks % s.K;
+    const int64_t b = task / blocks / s.K;
+    const int64_t j0 = block * kBlock;
+    const T* k = problem.k + problem.k_at(b, kv, j0);
+    const T* v = problem.v + problem.v_at(b, kv, j0);
+    for (int64_t h = problem.first_head(kv); h < problem.first_head(kv + 1); ++h) {
+      for (int64_t i = 0; i < s.Tq; ++i) {
+        const int64_t keys = std::clamp<int64_t>(s.q_offset + i + 1 - j0, 0, kBlock);
+        T p[kBlock] = {};
+        dot_rows(problem.q + problem.q_at(b, h, i), k, s.k_stride, keys, s.hd, problem.scale(), p);
+        T top = -std::numeric_limits<T>::infinity();
+#pragma omp simd reduction(max : top)
+        for (int64_t j = 0; j < keys; ++j) top = p[j] > top ? p[j] : top;
+        T total = 0;
+#pragma omp simd reduction(+ : total)
+        for (int64_t j = 0; j < keys; ++j) {
+          p[j] = vec::exp(p[j] - top);
+          total += p[j];
+        }
+        T* part = part_of(problem.row_at(b, h, i), block);
+        weigh_rows(p, v, s.v_stride, keys, s.hd, part);
+        part[s.hd] = top;
+        part[s.hd + 1] = total;
+      }
+    }
+  };
+  const int64_t tasks = s.B * s.K * blocks;
+  constexpr int64_t kWorthThreads = 1 << 15;  // elements of k
+  if (s.B * s.K * (s.q_offset + s.Tq) * s.hd * s.Tq < kWorthThreads) {
+    for (int64_t task = 0; task < tasks; ++task) run_block(task);
+  } else {
+    parallel_tasks(tasks, run_block);
+  }
+
+  for (int64_t row = 0; row < s.B * s.H * s.Tq; ++row) {
+    const int64_t i = row % s.Tq;
+    const int64_t h = row / s.Tq % s.H;
+    const int64_t b = row / s.Tq / s.H;
+    T top = -std::numeric_limits<T>::infinity();
+    for (int64_t block = 0; block < blocks; ++block) top = std::max(top, part_of(row, block)[s.hd]);
+    T* to = out + problem.o_at(b, h, i);
+    std::fill_n(to, s.hd, T{0});
+    T total = 0;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const T* part = part_of(row, block);
+      const T weight = vec::exp(part[s.hd] - top);
+      total += weight * part[s.hd + 1];
+#pragma omp simd
+      for (int64_t d = 0; d < s.hd; ++d) to[d] += weight * part[d];
+    }
+    const T inverse = T{1} / total;
+#pragma omp simd
+    for (int64_t d = 0; d < s.hd; ++d) to[d] *= inverse;
+    lse[row] = top + std::log(total);
+    if (max_logit != nullptr) {
+      raise(max_logit[row / s.Tq], (std::isnan(total) ? total : top) + T{0});
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------- backward
+
+template <class T>
+struct Gradients {
+  const T *out, *lse, *dout;
+  T *dq, *dk, *dv;
+};
+
+struct Range {
+  int64_t begin, end;
+};
+
+/// One query's row of a tile: p holds logits on entry and the weights of do in dv on return, ds
+/// holds do . v on entry and dL/dlogit on return. Both are 0 for the keys from `keys` on.
+template <bool kDropout, bool kMasked, class T>
+void softmax_row_backward(int64_t keys, T lse, T delta, const T* z, T* __restrict p,
+                          T* __restrict ds) {
+#pragma omp simd
+  for (int64_t c = 0; c < kTile; ++c) {
+    const bool is_seen = !kMasked || c < keys;
+    const T probability = is_seen ? vec::exp(p[c] - lse) : T{0};
+    const T dp = kDropout ? ds[c] * z[c] : ds[c];
+    const T gradient = probability * (dp - delta);
+    ds[c] = is_seen ? gradient : T{0};  // what is masked was never computed and may be NaN
+    p[c] = kDropout ? probability * z[c] : probability;
+  }
+}
+
+/// What one set of tiles gives: heads [heads) of kv head `kv`, query tiles from `query_tiles`, key
+/// tiles from `key_tiles`. kKeys: writes dk and dv of the key tiles, kQueries: dq of the query
+/// tiles; both orders of summation are those of the loops, whichever way the tiles are split into
+/// calls.
+template <class T, bool kDropout, bool kKeys, bool kQueries>
+void backward_tiles(const Problem<T>& problem, const Gradients<T>& g, int64_t b, int64_t kv,
+                    Range heads, Range query_tiles, Range key_tiles) {
+  const AttentionShape& s = problem.shape;
+  const int64_t hd = s.hd;
+  const int64_t width = padded<T>(hd);
+  const int64_t area = width * kTile;
+  const int64_t rows = query_tiles.end * kTile - query_tiles.begin * kTile;
+  T* const memory = scratch<T>(
+      ScratchSlot::kernel, 7 * area + (2 * kTile + 1) * kTile + (heads.end - heads.begin) * rows);
+  T* const k_transposed = memory;
+  T* const v_transposed = k_transposed + area;
+  T* const k_scaled = v_transposed + area;
+  T* const q_scaled = k_scaled + area;
+  T* const do_tile = q_scaled + area;
+  T* const dk_tile = do_tile + area;
+  T* const dv_tile = dk_tile + area;
+  T* const p = dv_tile + area;
+  T* const ds = p + kTile * kTile;
+  T* const z = ds + kTile * kTile;
+  T* const deltas = z + kTile;  // D of the queries; made when their first key tile is met
+
+  for (int64_t key_tile = key_tiles.begin; key_tile < key_tiles.end; ++key_tile) {
+    const int64_t j0 = key_tile * kTile;
+    const int64_t keys = std::min(kTile, s.Tk - j0);
+    const T* k = problem.k + problem.k_at(b, kv, j0);
+    copy_transposed(k, s.k_stride, keys, hd, T{1}, k_transposed);
+    copy_transposed(problem.v + problem.v_at(b, kv, j0), s.v_stride, keys, hd, T{1}, v_transposed);
+    if constexpr (kQueries) copy_rows(k, s.k_stride, keys, hd, problem.scale(), k_scaled);
+    if constexpr (kKeys) std::fill_n(dk_tile, 2 * area, T{0});
+
+    for (int64_t h = heads.begin; h < heads.end; ++h) {
+      const Mask mask(problem.dropout, s.H, b, h);
+      for (int64_t query_tile = query_tiles.begin; query_tile < query_tiles.end; ++query_tile) {
+        const int64_t i0 = query_tile * kTile;
+        const int64_t queries = std::min(kTile, s.Tq - i0);
+        const int64_t offset = s.q_offset + i0 - j0;
+        if (offset + queries <= 0) continue;
+        const T* dout = g.dout + problem.o_at(b, h, i0);
+        copy_rows(problem.q + problem.q_at(b, h, i0), s.q_stride, queries, hd, problem.scale(),
+                  q_scaled);
+        copy_rows(dout, s.o_stride, queries, hd, T{1}, do_tile);
+        T* delta = deltas + (h - heads.begin) * rows + i0 - query_tiles.begin * kTile;
+        if (key_tile == key_tiles.begin) {
+          const T* out = g.out + problem.o_at(b, h, i0);
+          for (int64_t i = 0; i < queries; ++i) {
+            delta[i] = dot(dout + i * s.o_stride, out + i * s.o_stride, hd);
+          }
+        }
+
+        const auto if_seen = [=](int64_t i, int64_t n_rows, int64_t c, int64_t) {
+          return Depth{0, c < offset + i + n_rows ? hd : 0};
+        };
+        multiply<false>(queries, padded<T>(keys), q_scaled, width, k_transposed, kTile, p, kTile,
+                        false, if_seen);
+        multiply<false>(queries, padded<T>(keys), do_tile, width, v_transposed, kTile, ds, kTile,
+                        false, if_seen);
+
+        const T* lse = g.lse + problem.row_at(b, h, i0);
+        for (int64_t i = 0; i < queries; ++i) {
+          const int64_t seen = std::clamp<int64_t>(offset + i + 1, 0, keys);
+          T* p_row = p + i * kTile;
+          T* ds_row = ds + i * kTile;
+          if constexpr (kDropout) {
+            keep_row(mask, i0 + i, j0, static_cast<T>(1.0 / (1.0 - problem.dropout.rate)), z);
+          }
+          if (seen == kTile) {
+            softmax_row_backward<kDropout, false>(seen, lse[i], delta[i], z, p_row, ds_row);
+          } else {
+            softmax_row_backward<kDropout, true>(seen, lse[i], delta[i], z, p_row, ds_row);
+          }
+        }
+
+        if constexpr (kKeys) {
+          const auto seen_by = [=](int64_t c, int64_t, int64_t, int64_t) {
+            return Depth{std::max<int64_t>(0, c - offset), queries};
+          };
+          multiply<true>(keys, width, p, kTile, do_tile, width, dv_tile, width, true, seen_by);
+          multiply<true>(keys, width, ds, kTile, q_scaled, width, dk_tile, width, true, seen_by);
+        }
+        if constexpr (kQueries) {
+          multiply<false>(queries, hd, ds, kTile, k_scaled, width, g.dq + problem.q_at(b, h, i0),
+                          s.q_stride, key_tile > 0,
+                          [=](int64_t i, int64_t n_rows, int64_t, int64_t) {
+                            return Depth{0, std::min(keys, offset + i + n_rows)};
+                          });
+        }
+      }
+    }
+    if constexpr (kKeys) {
+      for (int64_t c = 0; c < keys; ++c) {
+        std::copy_n(dk_tile + c * width, hd, g.dk + problem.k_at(b, kv, j0 + c));
+        std::copy_n(dv_tile + c * width, hd, g.dv + problem.v_at(b, kv, j0 + c));
+      }
+    }
+  }
+}
+
+template <class T, bool kDropout>
+void backward(const Problem<T>& problem, const Gradients<T>& g) {
+  const AttentionShape& s = problem.shape;
+  const Range all_queries{0, tiles(s.Tq)};
+  const Range all_keys{0, tiles(s.Tk)};
+  const int64_t groups = s.B * s.K;
+  const int64_t threads = n_threads();
+
+  // Together the three gradients cost five products a tile. Apart, dq by its query tiles and dk, dv
+  // by their key tiles, they cost seven but can be shared by more threads. The bits are the same.
+  const bool is_apart = 5 * ((groups + threads - 1) / threads) * threads > 7 * groups;
+  if (!is_apart) {
+    parallel_tasks(groups, [&](int64_t task) {
+      const int64_t kv = task % s.K;
+      backward_tiles<T, kDropout, true, true>(problem, g, task / s.K, kv,
+                                              {problem.first_head(kv), problem.first_head(kv + 1)},
+                                              all_queries, all_keys);
+    });
+    return;
+  }
+  parallel_tasks(groups * all_keys.end, [&](int64_t task) {
+    const int64_t kv = task % s.K;
+    const int64_t key_tile = task / groups;
+    backward_tiles<T, kDropout, true, false>(problem, g, task % groups / s.K, kv,
+                                             {problem.first_head(kv), problem.first_head(kv + 1)},
+                                             all_queries, {key_tile, key_tile + 1});
+  });
+  const int64_t rows = s.B * s.H;
+  parallel_tasks(rows * all_queries.end, [&](int64_t task) {
+    const int64_t h = task % s.H;
+    const int64_t query_tile = all_queries.end - 1 - task / rows;
+    const int64_t last_query = std::min(s.Tq, (query_tile + 1) * kTile) - 1;
+    backward_tiles<T, kDropout, false, true>(problem, g, task % rows / s.H, h * s.K / s.H,
+                                             {h, h + 1}, {query_tile, query_tile + 1},
+                                             {0, (s.q_offset + last_query) / kTile + 1});
+  });
+}
+
+}  // namespace
+
+bool attention_keeps(const AttentionDropout& dropout, int64_t H, int64_t b, int64_t h, int64_t i,
+                     int64_t j) {
+  const Mask mask(dropout, H, b, h);
+  const auto words = mask.words(i, j / kTile * kTile, j % kKeysApart);
+  return words[static_cast<size_t>(j % kTile / kKeysApart)] >= mask.threshold;
+}
+
+template <class T>
+void attention_forward(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out,
+                       T* lse, const AttentionDropout& dropout, T* max_logit) {
+  check_shape(shape, dropout);
+  const Problem<T> problem{shape, dropout, q, k, v};
+  if (max_logit != nullptr) {
+    std::fill_n(max_logit, shape.B * shape.H, -std::numeric_limits<T>::infinity());
+  }
+  if (dropout.rate > 0.0) {
+    forward_tiled<T, true>(problem, out, lse, max_logit);
+  } else if (shape.Tq * problem.most_heads() <= kFewRows) {
+    forward_few(problem, out, lse, max_logit);
+  } else {
+    forward_tiled<T, false>(problem, out, lse, max_logit);
+  }
+}
+
+template <class T>
+void attention_backward(const AttentionShape& shape, const T* q, const T* k, const T* v,
+                        const T* out, const T* lse, const T* dout, T* dq, T* dk, T* dv,
+                        const AttentionDropout& dropout) {
+  check_shape(shape, dropout);
+  const Problem<T> problem{shape, dropout, q, k, v};
+  const Gradients<T> gradients{out, lse, dout, dq, dk, dv};
+  if (dropout.rate > 0.0) {
+    backward<T, true>(problem, gradients);
+  } else {
+    backward<T, false>(problem, gradients);
+  }
+}
+
+template void attention_forward(const AttentionShape&, const float*, const float*, const float*,
+                                float*, float*, const AttentionDropout&, float*);
+template void attention_forward(const AttentionShape&, const double*, const double*, const double*,
+                                double*, double*, const AttentionDropout&, double*);
+template void attention_backward(const AttentionShape&, const float*, const float*, const float*,
+                                 const float*, const float*, const float*, float*, float*, float*,
+                                 const AttentionDropout&);
+template void attention_backward(const AttentionShape&, const double*, const double*, const double*,
+                                 const double*, const double*, const double*, double*, double*,
+                                 double*, const AttentionDropout&);
+
+}  // namespace ballast

@@ -1,0 +1,138 @@
+// Speed of the attention kernels: attention_bench [threads]. Training shapes in GFLOP/s, counting
+// the causal half (forward 2 products, backward 5) and as a share of the fused multiply-add peak
+// that the same threads reach; decoding in GB/s of k and v read.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "core/kernels/attention.h"
+#include "core/kernels/tile.h"
+#include "core/parallel.h"
+
+namespace ballast {
+namespace {
+
+template <class F>
+double best_seconds(int repeats, F&& fn) {
+  double best = 1e30;
+  for (int r = 0; r < repeats; ++r) {
+    const auto start = std::chrono::steady_clock::now();
+    fn();
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    best = std::min(best, elapsed.count());
+  }
+  return best;
+}
+
+std::vector<float> values(int64_t n) {
+  std::vector<float> x(static_cast<size_t>(n));
+  uint32_t state = 1;
+  for (float& value : x) {
+    state = state * 1664525U + 1013904223U;
+    value = static_cast<float>(state >> 8) * 0x1p-23F - 1.0F;
+  }
+  return x;
+}
+
+double peak_gflops() {
+  constexpr int64_t kSteps = 200000;
+  const double seconds = best_seconds(8, [] {
+    parallel_tasks(n_threads(), [](int64_t) {
+      using S = tile::Simd<float>;
+      S::Vec sum[12];
+      for (auto& s : sum) s = S::broadcast(0.5F);
+      S::Vec factor = S::broadcast(0.9999F);
+      for (int64_t i = 0; i < kSteps; ++i) {
+#pragma GCC unroll 12
+        for (auto& s : sum) s = s * factor + factor;
+        asm volatile("" : "+x"(factor));
+      }
+      for (auto& s : sum) asm volatile("" : "+x"(s));
+    });
+  });
+  return static_cast<double>(n_threads()) * static_cast<double>(kSteps) * 12.0 * 2.0 *
+         static_cast<double>(tile::Simd<float>::kLanes) / seconds * 1e-9;
+}
+
+void train(int64_t B, int64_t T, int64_t H, int64_t K, int64_t hd, double rate, double peak) {
+  const int64_t columns = (H + 2 * K) * hd;
+  const auto qkv = values(B * T * columns);
+  const auto dout = values(B * T * H * hd);
+  std::vector<float> out(dout.size()), dqkv(qkv.size());
+  std::vector<float> lse(static_cast<size_t>(B * H * T));
+  AttentionShape shape;
+  shape.B = B;
+  shape.Tq = shape.Tk = T;
+  shape.H = H;
+  shape.K = K;
+  shape.hd = hd;
+  shape.scale = 0.125;
+  shape.q_stride = shape.k_stride = shape.v_stride = columns;
+  shape.o_stride = H * hd;
+  const AttentionDropout dropout{rate, 1, 0};
+  const int64_t k = H * hd;
+  const int64_t v = (H + K) * hd;
+  const double forward = best_seconds(12, [&] {
+    attention_forward(shape, qkv.data(), qkv.data() + k, qkv.data() + v, out.data(), lse.data(),
+                      dropout);
+  });
+  const double backward = best_seconds(12, [&] {
+    attention_backward(shape, qkv.data(), qkv.data() + k, qkv.data() + v, out.data(), lse.data(),
+                       dout.data(), dqkv.data(), dqkv.data() + k, dqkv.data() + v, dropout);
+  });
+  const double flops = 2.0 * static_cast<double>(B * H * T * T * hd) * 1e-9;
+  std::printf(
+      "T %5ld B %3ld H %3ld K %3ld hd %3ld dropout %.1f   forward %6.1f GFLOP/s %3.0f %%   "
+      "backward %6.1f GFLOP/s %3.0f %%   %.2f + %.2f ms\n",
+      T, B, H, K, hd, rate, flops / forward, 100.0 * flops / forward / peak, 2.5 * flops / backward,
+      250.0 * flops / backward / peak, forward * 1e3, backward * 1e3);
+}
+
+void decode(int64_t B, int64_t keys, int64_t H, int64_t K, int64_t hd) {
+  const auto q = values(B * H * hd);
+  const auto k = values(B * keys * K * hd);
+  const auto v = values(B * keys * K * hd);
+  std::vector<float> out(q.size());
+  std::vector<float> lse(static_cast<size_t>(B * H));
+  AttentionShape shape;
+  shape.B = B;
+  shape.Tk = keys;
+  shape.q_offset = keys - 1;
+  shape.H = H;
+  shape.K = K;
+  shape.hd = hd;
+  shape.scale = 0.125;
+  shape.q_stride = shape.o_stride = H * hd;
+  shape.k_stride = shape.v_stride = K * hd;
+  const double seconds = best_seconds(
+      200, [&] { attention_forward(shape, q.data(), k.data(), v.data(), out.data(), lse.data()); });
+  std::printf("decode B %3ld Tk %5ld H %3ld K %3ld hd %3ld   %6.1f GB/s   %.1f us\n", B, keys, H, K,
+              hd, 8.0 * static_cast<double>(B * keys * K * hd) / seconds * 1e-9, seconds * 1e6);
+}
+
+void run() {
+  const double peak = peak_gflops();
+  std::printf("%d threads, peak %.1f GFLOP/s\n", n_threads(), peak);
+  train(16, 256, 4, 4, 64, 0.0, peak);
+  train(8, 512, 8, 8, 64, 0.0, peak);
+  train(4, 1024, 12, 12, 64, 0.0, peak);
+  train(8, 512, 8, 2, 64, 0.0, peak);
+  train(8, 512, 8, 8, 128, 0.0, peak);
+  train(8, 512, 8, 8, 80, 0.0, peak);
+  train(8, 512, 8, 8, 32, 0.0, peak);
+  train(1, 512, 2, 2, 64, 0.0, peak);
+  train(8, 512, 8, 8, 64, 0.1, peak);
+  decode(1, 2048, 8, 8, 64);
+  decode(1, 2048, 8, 2, 64);
+  decode(1, 2048, 8, 1, 64);
+  decode(16, 2048, 8, 8, 64);
+}
+
+}  // namespace
+}  // namespace ballast
+
+int main(int argc, char** argv) {
+  if (argc > 1) ballast::set_n_threads(std::atoi(argv[1]));
+  ballast::run();
+}
