@@ -28,10 +28,12 @@ inline int threads_for(int64_t n, int64_t grain) {
   return static_cast<int>(std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, n_threads()));
 }
 
-/// Calls fn. There is one compiled copy of fn for the path of one thread and that of many: two
-/// copies may contract a * b + c differently, and then the bits depend on the number of threads.
+/// Calls a copy of fn. There is one compiled copy of fn for the path of one thread and that of
+/// many: two may contract a * b + c differently, and then the bits depend on the number of threads.
+/// By value, so that what fn captured by value stays in registers: behind a reference, each store
+/// of a float may change a captured float, and loops over it do not vectorise.
 template <class F, class... Args>
-[[gnu::noinline, gnu::noclone]] void call_one_copy(F& fn, Args... args) {
+[[gnu::noinline, gnu::noclone]] void call_one_copy(F fn, Args... args) {
   fn(args...);
 }
 

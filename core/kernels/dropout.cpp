@@ -27,6 +27,14 @@ void draw(uint64_t key, uint64_t step, uint64_t first_block, uint32_t* words) {
   }
 }
 
+template <bool kAccumulate, class T>
+void apply(const T* x, const uint32_t* random, int64_t n, uint32_t threshold, T factor, T* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    store<kAccumulate>(y[i], x[i] * (random[i] >= threshold ? factor : T{0}));
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -48,13 +56,8 @@ void dropout(const DropoutMask& mask, const T* x, int64_t rows, int64_t C, T* y,
         draw(key, step, static_cast<uint64_t>(base / 4), words.data());
         const int64_t begin = std::max(first, base);
         const int64_t n = std::min(last, base + kBatch) - begin;
-        const uint32_t* const random = words.data() + (begin - base);
-        const T* const in = x + (begin - first);
-        T* const out = y + (begin - first);
-#pragma omp simd
-        for (int64_t i = 0; i < n; ++i) {
-          store<accumulates.value>(out[i], in[i] * (random[i] >= threshold ? factor : T{0}));
-        }
+        apply<accumulates.value>(x + (begin - first), words.data() + (begin - base), n, threshold,
+                                 factor, y + (begin - first));
       }
     });
   });

@@ -35,19 +35,35 @@ int64_t count_in_range(const T* x, int64_t begin, int64_t end) {
   return total;
 }
 
+// Loops over a plain parameter: over a pointer inside a closure they turn into gathers.
+template <class T>
+double sum_of_squares_in_range(const T* x, int64_t begin, int64_t end) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = begin; i < end; ++i) {
+    const auto value = static_cast<double>(x[i]);
+    sum += value * value;
+  }
+  return sum;
+}
+
+template <class T>
+typename Magnitude<T>::Bits max_in_range(const T* x, int64_t begin, int64_t end) {
+  typename Magnitude<T>::Bits largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (int64_t i = begin; i < end; ++i) {
+    const auto here = Magnitude<T>::of(x[i]);
+    largest = here > largest ? here : largest;
+  }
+  return largest;
+}
+
 }  // namespace
 
 template <class T>
 double sum_of_squares(const T* x, int64_t n) {
-  return chunked_sum(n, [x](int64_t begin, int64_t end) {
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = begin; i < end; ++i) {
-      const auto value = static_cast<double>(x[i]);
-      sum += value * value;
-    }
-    return sum;
-  });
+  return chunked_sum(
+      n, [x](int64_t begin, int64_t end) { return sum_of_squares_in_range(x, begin, end); });
 }
 
 template <class T>
@@ -55,9 +71,7 @@ T max_abs(const T* x, int64_t n) {
   using Bits = typename Magnitude<T>::Bits;
   std::atomic<Bits> largest{0};
   parallel_elements(n, [x, &largest](int64_t begin, int64_t end) {
-    Bits here = 0;
-#pragma omp simd reduction(max : here)
-    for (int64_t i = begin; i < end; ++i) here = std::max(here, Magnitude<T>::of(x[i]));
+    const Bits here = max_in_range(x, begin, end);
     Bits seen = largest.load();
     while (seen < here && !largest.compare_exchange_weak(seen, here)) {
     }
