@@ -171,7 +171,13 @@ class TreeBuilder : public YAML::EventHandler {
   void OnSequenceEnd() override { close(); }
 
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
+                  YAML::EmitterStyle::value style) override {
+    const size_t begin = offset_of(mark);
+    if (style == YAML::EmitterStyle::Flow && begin < text_.size() && text_[begin] != '{' &&
+        tag == "?" && anchor == 0) {
+      fail(locate(mark), "a pair without braces inside a list, or a list that is never closed; ",
+           "expected {key: value} or ']'");
+    }
     open(YamlNode::Kind::map, mark, tag, anchor);
   }
   void OnMapEnd() override { close(); }
@@ -217,7 +223,8 @@ class TreeBuilder : public YAML::EventHandler {
     refuse_properties(mark, tag, anchor);
     if (stack_.size() >= kMaxDepth) fail(locate(mark), "nested deeper than ", kMaxDepth, " levels");
     if (!stack_.empty() && stack_.back().node.kind == YamlNode::Kind::map && !stack_.back().entry) {
-      fail(locate(mark), "a key that is a list or a mapping; expected a name");
+      fail(locate(mark),
+           "a key that is a list or a mapping, or a bracket that is never closed; expected a name");
     }
     stack_.push_back({make(kind, mark), std::nullopt});
   }
@@ -240,6 +247,10 @@ class TreeBuilder : public YAML::EventHandler {
     } else if (!top.entry) {
       take_key(top, std::move(node), end);
     } else {
+      // yaml-cpp places a value that is not there at whatever comes next.
+      if (node.kind == YamlNode::Kind::null && node.at.line != top.entry->at.line) {
+        node.at = top.entry->at;
+      }
       top.entry->value = std::move(node);
       top.node.entries.push_back(std::move(*top.entry));
       top.entry.reset();
