@@ -177,6 +177,12 @@ std::string checkpoint_name(int64_t step) {
   return name.data();
 }
 
+bool is_checkpoint_name(std::string_view name) {
+  constexpr std::string_view kPrefix = "step-";
+  return name.size() > kPrefix.size() && name.starts_with(kPrefix) &&
+         name.find_first_not_of("0123456789", kPrefix.size()) == std::string_view::npos;
+}
+
 fs::path write_checkpoint(FileSystem& files, const fs::path& run_dir,
                           const CheckpointContents& contents) {
   check(contents.step >= 0, "[checkpoint] step is ", contents.step);
@@ -230,6 +236,10 @@ Checkpoint Checkpoint::open(const fs::path& path, CheckpointUse use) {
   checkpoint.path_ = path;
   checkpoint.manifest_ = read_manifest(path);
   const Manifest& manifest = checkpoint.manifest_;
+  const std::string name = path.filename().string();
+  if (is_checkpoint_name(name) && name != checkpoint_name(manifest.step)) {
+    invalid(path, "holds step ", manifest.step, "; was the folder renamed?");
+  }
   try {
     verify_file(path, manifest, kStateFile);
     checkpoint.state_ = parse_json(read_text_file(path / kStateFile, kMaxTextBytes));

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/parameter.h"
@@ -64,6 +65,8 @@ struct Manifest {
 std::filesystem::path checkpoints_folder(const std::filesystem::path& run_dir);
 /// "step-00000500".
 std::string checkpoint_name(int64_t step);
+/// "step-" and digits.
+bool is_checkpoint_name(std::string_view name);
 
 /// Writes a temporary folder, syncs it and renames it, so that the checkpoint exists whole or not
 /// at all. A checkpoint of the same step is replaced. Returns its path. Throws IoError (disk full,

@@ -114,7 +114,7 @@ std::vector<CheckpointRef> find_checkpoints(const fs::path& run_dir) {
   const fs::path folder = checkpoints_folder(run_dir);
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (!name.starts_with("step-")) continue;
+    if (!is_checkpoint_name(name)) continue;
     const auto step = parse_count(std::string_view(name).substr(5));
     if (step && name == checkpoint_name(*step)) found.push_back({*step, it->path()});
   }

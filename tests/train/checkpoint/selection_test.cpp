@@ -195,4 +195,11 @@ TEST_CASE("checkpoints after the resumed step are set aside, not lost", "[train]
   CHECK(steps_of(run.path()) == std::vector<int64_t>{1});
 }
 
+TEST_CASE("a checkpoint under the name of another step is refused", "[train][checkpoint]") {
+  const TemporaryFolder run;
+  fs::rename(write_step(run.path(), 4), run / "checkpoints/step-00000009");
+  CHECK_THROWS_WITH(selected_step(run.path(), parse_resume("step:9")),
+                    ContainsSubstring("step-00000009: holds step 4; was the folder renamed?"));
+}
+
 }  // namespace ballast
