@@ -4,16 +4,11 @@ include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ballast)
 foreach(library IN ITEMS core autograd layers optim)
-  if(NOT TARGET ${library})
-    continue()
-  endif()
   install(TARGETS ${library} EXPORT ballastTargets)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${library} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ballast
           FILES_MATCHING PATTERN "*.h")
 endforeach()
-if(TARGET ballast)
-  install(TARGETS ballast)
-endif()
+install(TARGETS ballast)
 
 install(EXPORT ballastTargets NAMESPACE ballast:: DESTINATION ${package_dir})
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/ballastConfig.cmake.in ${PROJECT_BINARY_DIR}/ballastConfig.cmake
