@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <sstream>
@@ -12,13 +13,12 @@
 #include <vector>
 
 #include "layers/model.h"
-#include "optim/clip.h"
-#include "optim/grad_norm.h"
 #include "optim/optimizer.h"
-#include "optim/schedule.h"
 #include "tests/support/catch.h"
 #include "train/checkpoint/safetensors.h"
 #include "train/config/run_config.h"
+#include "train/data/batch.h"
+#include "train/loop/train_step.h"
 
 namespace ballast {
 namespace {
@@ -37,8 +37,9 @@ struct Tolerance {
 Tolerance tolerance_of(Dtype dtype) {
   // float32: the promise made to users. PyTorch in float32 needs a tenth of it (make_fixtures.py).
   if (dtype == Dtype::f32) return {1e-5, 1e-5, 1e-4};
-  // float64: the stored values' own rounding is 2^-24 = 6e-8 of an entry, and any wrong digit of a
-  // formula's constant shows. Losses are stored in full; 20 updates amplify 1e-16 by less than 1e5.
+  // float64: logits and gradients were rounded to float32, 2^-24 = 6e-8 of an entry. Losses were
+  // not; 20 updates amplify 1e-16 by less than 1e5. A wrong digit in a formula's constant shows
+  // here.
   return {1e-11, 1e-7, 1e-7};
 }
 
@@ -65,8 +66,6 @@ std::vector<Line> read_lines(const std::string& file_name) {
 class Fixture {
  public:
   explicit Fixture(const std::string& name) : file_(kGolden / (name + ".safetensors")) {}
-
-  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
 
   std::vector<double> doubles(const std::string& name) const {
     const StoredTensor& stored = tensor(name);
@@ -106,21 +105,39 @@ class Fixture {
   SafetensorsFile file_;
 };
 
-/// Token ids (B, T+1), taken apart into what the model reads and what it is to predict.
-struct Batch {
-  int64_t n_sequences, length;
-  std::vector<int32_t> tokens, targets;
+/// Rows of token ids (T+1) as an endless source: sequence number g is row g.
+class FixtureData final : public DataSource {
+ public:
+  explicit FixtureData(const Fixture& fixture)
+      : ids_(fixture.ids("tokens")), width_(static_cast<size_t>(fixture.shape("tokens").back())) {}
 
-  Batch(std::span<const int32_t> ids, int64_t batch, int64_t width)
-      : n_sequences(batch), length(width - 1) {
-    for (int64_t b = 0; b < batch; ++b) {
-      const auto row = ids.subspan(static_cast<size_t>(b * width), static_cast<size_t>(width));
-      tokens.insert(tokens.end(), row.begin(), row.end() - 1);
-      targets.insert(targets.end(), row.begin() + 1, row.end());
-    }
+  std::optional<int64_t> n_tokens(Split) const override { return std::nullopt; }
+  void window(Split, int64_t index, std::span<int32_t> out) const override {
+    REQUIRE(out.size() == width_);
+    const auto row = std::span(ids_).subspan(static_cast<size_t>(index) * width_, width_);
+    std::copy(row.begin(), row.end(), out.begin());
   }
-  TokenView view() const { return {tokens.data(), n_sequences, length}; }
+  uint64_t fingerprint() const override { return 0; }
+
+ private:
+  std::vector<int32_t> ids_;
+  size_t width_;
 };
+
+BatchSampler sampler_of(const RunConfig& config, const DataSource& data) {
+  return {data, config.data.order, config.train.batch_size, config.data.seq_len, 0};
+}
+
+Batch first_batch(const RunConfig& config, const Fixture& fixture) {
+  const FixtureData data(fixture);
+  Batch batch;
+  sampler_of(config, data).batch(0, batch);
+  return batch;
+}
+
+TokenView view(const Batch& batch) {
+  return {batch.tokens.data(), batch.rows, batch.seq_len};
+}
 
 std::vector<double> to_doubles(const Tensor& tensor) {
   std::vector<double> values(static_cast<size_t>(tensor.size()));
@@ -171,9 +188,8 @@ struct Machine {
   LossStats forward_backward(const Batch& batch) {
     tape.reset();
     store.begin_gradients();
-    const LossOptions options{.z_loss = z_loss,
-                              .denominator = static_cast<int64_t>(batch.targets.size())};
-    const LmLoss loss = model.loss(tape, batch.view(), batch.targets.data(), options);
+    const LossOptions options{.z_loss = z_loss, .denominator = batch.n_targets};
+    const LmLoss loss = model.loss(tape, view(batch), batch.targets.data(), options);
     tape.backward(loss.total);
     store.finish_gradients();
     const double total = to_doubles(tape.value(loss.total)).front();
@@ -185,7 +201,7 @@ struct Machine {
   std::vector<double> logits(const Batch& batch) {
     tape.reset();
     tape.set_recording(false);
-    const Var logits = model.logits(tape, batch.view());
+    const Var logits = model.logits(tape, view(batch));
     std::vector<double> values = to_doubles(tape.value(logits));
     tape.set_recording(true);
     return values;
@@ -226,17 +242,6 @@ void load_weights(Machine& machine, const Fixture& fixture) {
   for (Parameter& p : machine.store.parameters()) fixture.read("param." + p.name, p.value);
 }
 
-std::vector<Batch> training_batches(const Fixture& fixture) {
-  const std::vector<int64_t>& shape = fixture.shape("tokens");
-  const std::vector<int32_t> ids = fixture.ids("tokens");
-  const auto per_batch = static_cast<size_t>(shape[1] * shape[2]);
-  std::vector<Batch> batches;
-  for (size_t begin = 0; begin < ids.size(); begin += per_batch) {
-    batches.emplace_back(std::span(ids).subspan(begin, per_batch), shape[1], shape[2]);
-  }
-  return batches;
-}
-
 }  // namespace
 
 TEST_CASE("20 updates from given weights and batches follow PyTorch's losses", "[golden]") {
@@ -249,24 +254,23 @@ TEST_CASE("20 updates from given weights and batches follow PyTorch's losses", "
     Machine machine(config, dtype);
     load_weights(machine, fixture);
 
+    const FixtureData data(fixture);
+    const BatchSampler sampler = sampler_of(config, data);
     const auto optimizer = make_optimizer(config.optim, machine.store);
-    GradNorm grad_norm(machine.store);
+    TrainStep step(config, machine.model, machine.store, *optimizer, sampler, machine.tape);
     const auto losses = fixture.doubles(run.name + "/loss");
     const auto norms = fixture.doubles(run.name + "/grad_norm");
     const auto rates = fixture.doubles(run.name + "/lr");
-    const std::vector<Batch> batches = training_batches(fixture);
-    REQUIRE(batches.size() == 20);
+    REQUIRE(losses.size() == 20);
     REQUIRE(config.train.steps == 20);
 
-    for (size_t s = 0; s < batches.size(); ++s) {
+    for (size_t s = 0; s < losses.size(); ++s) {
       INFO(run.name << " in " << name_of(dtype) << ", step " << s);
-      const LossStats stats = machine.forward_backward(batches[s]);
-      grad_norm.measure();
-      const double lr = learning_rate(config.optim, config.train.steps, static_cast<int64_t>(s));
-      CHECK(std::abs(stats.ce + stats.z - losses[s]) <= tolerance.loss * losses[s]);
-      CHECK(std::abs(grad_norm.global() - norms[s]) <= tolerance.gradient * norms[s]);
-      CHECK(std::abs(lr - rates[s]) <= 1e-14 * config.optim.lr);
-      optimizer->step(lr, clip_scale(config.optim.clip, grad_norm.global()));
+      const StepResult result = step.measure(static_cast<int64_t>(s));
+      CHECK(std::abs(result.loss - losses[s]) <= tolerance.loss * losses[s]);
+      CHECK(std::abs(result.grad_norm - norms[s]) <= tolerance.gradient * norms[s]);
+      CHECK(std::abs(result.lr - rates[s]) <= 1e-14 * config.optim.lr);
+      step.update(result, false);
     }
   }
 }
@@ -277,9 +281,10 @@ TEST_CASE("the first batch's logits and gradients are PyTorch's in both styles",
   INFO(style << " in " << name_of(dtype));
   const Tolerance tolerance = tolerance_of(dtype);
   const Fixture fixture(style);
-  Machine machine(config_of(style, {}), dtype);
+  const RunConfig config = config_of(style, {});
+  Machine machine(config, dtype);
   load_weights(machine, fixture);
-  const Batch batch = training_batches(fixture).front();
+  const Batch batch = first_batch(config, fixture);
 
   machine.forward_backward(batch);
   check_gradients(machine, fixture, "grad.", tolerance.gradient);
@@ -290,8 +295,7 @@ TEST_CASE("every variant's logits, loss terms and gradients are PyTorch's", "[go
   const Dtype dtype = GENERATE(Dtype::f32, Dtype::f64);
   const Tolerance tolerance = tolerance_of(dtype);
   const Fixture fixture("variants");
-  const std::vector<int64_t>& shape = fixture.shape("tokens");
-  const Batch batch(fixture.ids("tokens"), shape[0], shape[1]);
+  const Batch batch = first_batch(config_of("variant_base", {}), fixture);
 
   for (const Line& variant : read_lines("variants.txt")) {
     INFO(variant.name << " in " << name_of(dtype));
