@@ -35,7 +35,11 @@ double log_gamma_variate(RandomStream& stream, double shape) {
 int64_t row_size(const SyntheticConfig& config, int64_t vocab_size) {
   check(vocab_size >= 2, "model.vocab_size = ", vocab_size,
         "; expected at least 2 for data.synthetic.corpus: ", name_of(config.corpus));
-  return std::min(config.successors, vocab_size);
+  const int64_t size = std::min(config.successors, vocab_size);
+  check(size <= (int64_t{1} << 24) / vocab_size, "data.synthetic.successors = ", size,
+        " for each of model.vocab_size = ", vocab_size,
+        " tokens; expected a product of at most 2^24");
+  return size;
 }
 
 /// Of what a chain is made from, not of its tables: their last bits may depend on the C library.

@@ -268,6 +268,12 @@ TEST_CASE("markov1 is stationary from its first token on", "[train][data][markov
   }
 }
 
+TEST_CASE("a chain whose table would fill the memory is refused", "[train][data][markov]") {
+  CHECK_THROWS_WITH(Markov1Data(8192, chain(CorpusKind::markov1, 4096), 1),
+                    "data.synthetic.successors = 4096 for each of model.vocab_size = 8192 tokens; "
+                    "expected a product of at most 2^24");
+}
+
 TEST_CASE("a chain too slow for an exact entropy is refused", "[train][data][markov]") {
   CHECK_THROWS_WITH(Markov1Data(256, chain(CorpusKind::markov1, 2, 1e-3), 1),
                     ContainsSubstring("forgets its past too slowly"));
