@@ -1,12 +1,14 @@
 #include "core/kernels/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "core/error.h"
+#include "core/kernels/philox_lanes.h"
 #include "core/kernels/tile.h"
 #include "core/kernels/vec_math.h"
 #include "core/parallel.h"
@@ -77,11 +79,20 @@ void check_shape(const AttentionShape& s, const AttentionDropout& dropout) {
 
 // ------------------------------------------------------------------------------------- operands
 
+/// Heads are short pieces of long rows: too scattered for the hardware to fetch ahead.
+template <class T>
+void prefetch_row(const T* row, int64_t hd) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t d = 0; d < hd; d += kLine) __builtin_prefetch(row + d);
+}
+constexpr int64_t kRowsAhead = 8;
+
 /// to (rows, padded(hd)) = scale * from, zero beyond hd.
 template <class T>
 void copy_rows(const T* from, int64_t stride, int64_t rows, int64_t hd, T scale, T* to) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = from + r * stride;
+    if (r + kRowsAhead < rows) prefetch_row(row + kRowsAhead * stride, hd);
 #pragma omp simd
     for (int64_t d = 0; d < hd; ++d) to[d] = row[d] * scale;
     std::fill(to + hd, to + padded<T>(hd), T{0});
@@ -89,20 +100,44 @@ void copy_rows(const T* from, int64_t stride, int64_t rows, int64_t hd, T scale,
   }
 }
 
+/// to (4, 4; rows kTile apart) = scale * transpose of from.
+template <class T>
+void transpose_4x4(const T* from, int64_t stride, T scale, T* to) {
+  typedef T Vec __attribute__((vector_size(4 * sizeof(T)), aligned(alignof(T)), may_alias));
+  Vec row[4];
+  for (int64_t x = 0; x < 4; ++x) row[x] = *reinterpret_cast<const Vec*>(from + x * stride) * scale;
+  const Vec low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+  const Vec high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+  const Vec low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+  const Vec high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+  const auto put = [to](int64_t x, Vec column) {
+    *reinterpret_cast<Vec*>(to + x * kTile) = column;
+  };
+  put(0, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
+  put(1, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
+  put(2, __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
+  put(3, __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
+}
+
 /// to (hd, kTile) = scale * transpose of from, zero beyond `rows`.
 template <class T>
 void copy_transposed(const T* from, int64_t stride, int64_t rows, int64_t hd, T scale, T* to) {
-  constexpr int64_t kGroup = 8;
   int64_t r = 0;
-  for (; r + kGroup <= rows; r += kGroup) {
-    for (int64_t d = 0; d < hd; ++d) {
-      const T* column = from + r * stride + d;
-      for (int64_t x = 0; x < kGroup; ++x) to[d * kTile + r + x] = column[x * stride] * scale;
+  for (; r + 4 <= rows; r += 4) {
+    const T* row = from + r * stride;
+    for (int64_t x = kRowsAhead; x < kRowsAhead + 4 && r + x < rows; ++x) {
+      prefetch_row(row + x * stride, hd);
+    }
+    int64_t d = 0;
+    for (; d + 4 <= hd; d += 4) transpose_4x4(row + d, stride, scale, to + d * kTile + r);
+    for (; d < hd; ++d) {
+      for (int64_t x = 0; x < 4; ++x) to[d * kTile + r + x] = row[x * stride + d] * scale;
     }
   }
   for (; r < kTile; ++r) {
-    for (int64_t d = 0; d < hd; ++d)
+    for (int64_t d = 0; d < hd; ++d) {
       to[d * kTile + r] = r < rows ? from[r * stride + d] * scale : T{0};
+    }
   }
 }
 
@@ -129,26 +164,30 @@ struct Mask {
         stream(static_cast<uint64_t>((dropout.first_row + b) * H + h)),
         threshold(static_cast<uint32_t>(std::min(dropout.rate * 0x1p32, 0x1p32 - 1.0))) {}
 
-  /// Words of query i and of the keys c, c + 16, … of the tile that begins at key j0; c < 16.
-  std::array<uint32_t, 4> words(int64_t i, int64_t j0, int64_t c) const {
-    return Philox::block(
-        key, stream,
-        static_cast<uint64_t>(i) << 32 | static_cast<uint64_t>(j0 / kTile * kKeysApart + c));
+  /// The low half of the counter counts groups of keys, the high half is the query.
+  static uint32_t group(int64_t j0, int64_t c) {
+    return static_cast<uint32_t>(j0 / kTile * kKeysApart + c);
   }
 };
 
+template <size_t N>
+using Words = std::array<std::array<uint32_t, N>, 4>;
+
 /// p (keys, queries) *= kept / (1 - rate)
 template <class T>
-void drop_columns(const Mask& mask, int64_t i0, int64_t j0, int64_t queries, T factor, T* p) {
+void drop_columns(const Mask& mask, int64_t i0, int64_t j0, T factor, T* p) {
+  Words<kTile> words;
   for (int64_t c = 0; c < kKeysApart; ++c) {
-    T* row = p + c * kTile;
+    words[0].fill(Mask::group(j0, c));
+    for (size_t i = 0; i < kTile; ++i)
+      words[1][i] = static_cast<uint32_t>(i0) + static_cast<uint32_t>(i);
+    philox_lanes(mask.key, mask.stream, words);
+    for (size_t w = 0; w < 4; ++w) {
+      T* row = p + (static_cast<int64_t>(w) * kKeysApart + c) * kTile;
+      const uint32_t* random = words[w].data();
 #pragma omp simd
-    for (int64_t i = 0; i < queries; ++i) {
-      const std::array<uint32_t, 4> words = mask.words(i0 + i, j0, c);
-      for (int64_t w = 0; w < 4; ++w) {
-        T& value = row[w * kKeysApart * kTile + i];
-        value = words[static_cast<size_t>(w)] >= mask.threshold ? value * factor : T{0};
-      }
+      for (int64_t i = 0; i < kTile; ++i)
+        row[i] = random[i] >= mask.threshold ? row[i] * factor : T{0};
     }
   }
 }
@@ -156,12 +195,16 @@ void drop_columns(const Mask& mask, int64_t i0, int64_t j0, int64_t queries, T f
 /// z (kTile) = kept / (1 - rate) for one query and all keys of the tile.
 template <class T>
 void keep_row(const Mask& mask, int64_t i, int64_t j0, T factor, T* z) {
+  Words<kKeysApart> words;
+  for (size_t c = 0; c < kKeysApart; ++c)
+    words[0][c] = Mask::group(j0, 0) + static_cast<uint32_t>(c);
+  words[1].fill(static_cast<uint32_t>(i));
+  philox_lanes(mask.key, mask.stream, words);
+  for (size_t w = 0; w < 4; ++w) {
+    const uint32_t* random = words[w].data();
+    T* to = z + static_cast<int64_t>(w) * kKeysApart;
 #pragma omp simd
-  for (int64_t c = 0; c < kKeysApart; ++c) {
-    const std::array<uint32_t, 4> words = mask.words(i, j0, c);
-    for (int64_t w = 0; w < 4; ++w) {
-      z[w * kKeysApart + c] = words[static_cast<size_t>(w)] >= mask.threshold ? factor : T{0};
-    }
+    for (int64_t c = 0; c < kKeysApart; ++c) to[c] = random[c] >= mask.threshold ? factor : T{0};
   }
 }
 
@@ -306,7 +349,7 @@ void forward_units(const Problem<T>& problem, int64_t b, int64_t kv, int64_t fir
                       });
       softmax_tile(offset, keys, lanes, p, unit.top, unit.total, shrink);
       if constexpr (kDropout) {
-        drop_columns(Mask(problem.dropout, s.H, b, unit.h), unit.i0, j0, unit.queries,
+        drop_columns(Mask(problem.dropout, s.H, b, unit.h), unit.i0, j0,
                      static_cast<T>(1.0 / (1.0 - problem.dropout.rate)), p);
       }
       if (j0 > 0) {
@@ -352,13 +395,20 @@ void forward_tiled(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
 constexpr int64_t kFewRows = 16;
 constexpr int64_t kBlock = 256;
 
-/// logits[j] = scale * q . k_j for `keys` rows of k.
+/// logits[j] = scale * q . k_j for `keys` rows of k. Unless v is null, fetches ahead both these
+/// rows and those of v, which weigh_rows() reads next.
 template <class T>
-void dot_rows(const T* q, const T* k, int64_t stride, int64_t keys, int64_t hd, T scale,
-              T* logits) {
+void dot_rows(const T* q, const T* k, int64_t stride, const T* v, int64_t v_stride, int64_t keys,
+              int64_t hd, T scale, T* logits) {
   int64_t j = 0;
   for (; j + 4 <= keys; j += 4) {
     const T* k0 = k + j * stride;
+    if (v != nullptr) {
+      for (int64_t x = 0; x < 4; ++x) {
+        if (j + kRowsAhead + x < keys) prefetch_row(k0 + (kRowsAhead + x) * stride, hd);
+        prefetch_row(v + (j + x) * v_stride, hd);
+      }
+    }
     const T* k1 = k0 + stride;
     const T* k2 = k1 + stride;
     const T* k3 = k2 + stride;
@@ -417,8 +467,11 @@ void forward_few(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
     for (int64_t h = problem.first_head(kv); h < problem.first_head(kv + 1); ++h) {
       for (int64_t i = 0; i < s.Tq; ++i) {
         const int64_t keys = std::clamp<int64_t>(s.q_offset + i + 1 - j0, 0, kBlock);
+        const bool is_first =
+            h == problem.first_head(kv) && i == 0;  // the others find them in cache
         T p[kBlock] = {};
-        dot_rows(problem.q + problem.q_at(b, h, i), k, s.k_stride, keys, s.hd, problem.scale(), p);
+        dot_rows(problem.q + problem.q_at(b, h, i), k, s.k_stride, is_first ? v : nullptr,
+                 s.v_stride, keys, s.hd, problem.scale(), p);
         T top = -std::numeric_limits<T>::infinity();
 #pragma omp simd reduction(max : top)
         for (int64_t j = 0; j < keys; ++j) top = p[j] > top ? p[j] : top;
@@ -642,7 +695,8 @@ void backward(const Problem<T>& problem, const Gradients<T>& g) {
 bool attention_keeps(const AttentionDropout& dropout, int64_t H, int64_t b, int64_t h, int64_t i,
                      int64_t j) {
   const Mask mask(dropout, H, b, h);
-  const auto words = mask.words(i, j / kTile * kTile, j % kKeysApart);
+  const auto words = Philox::block(mask.key, mask.stream,
+                                   static_cast<uint64_t>(i) << 32 | Mask::group(j, j % kKeysApart));
   return words[static_cast<size_t>(j % kTile / kKeysApart)] >= mask.threshold;
 }
 
