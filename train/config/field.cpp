@@ -210,7 +210,8 @@ std::string describe(const ValueType& type) {
     case ValueType::Kind::list: {
       const std::string length =
           type.length < 0 ? "" : std::to_string(type.length) + " values, each ";
-      return "a list of " + length + describe(type.element.front()) + or_null;
+      return concat("a list of ", length, describe(type.element.front()),
+                    type.lone_item ? ", or one without brackets" : "", or_null);
     }
     case ValueType::Kind::section:
       return "a mapping";

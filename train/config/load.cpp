@@ -137,7 +137,7 @@ class Resolver {
       const auto it = set_.find(key);
       if (it != set_.end()) return it->second.at;
       const size_t dot = key.rfind('.');
-      if (dot == std::string::npos) return {printable(path_.string(), 4096), 0, 0};
+      if (dot == std::string::npos) return {path_.string(), 0, 0};
       key.resize(dot);
     }
   }
@@ -332,7 +332,7 @@ RunConfig load_config(const std::filesystem::path& path, std::span<const std::st
   std::vector<fs::path> chain;
   YamlNode root = read_with_parents(path, chain);
   for (const std::string& text : overrides) merge(root, read_override(text));
-  root.at = {printable(path.string(), 4096), 0, 0};
+  root.at = {path.string(), 0, 0};
 
   RunConfig config;
   const SetKeys set = read_fields(root, run_config_fields(config));

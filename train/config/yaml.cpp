@@ -99,6 +99,16 @@ void check_lines(std::string_view text, const std::string& source) {
   }
 }
 
+/// yaml-cpp reads all of an unfinished collection before its first event, at 200 bytes a bracket.
+void check_structure(std::string_view text, const std::string& source) {
+  int64_t n = 0;
+  for (const char c : text) n += c == '[' || c == '{' || c == ',' || c == ':';
+  if (n > 4 * kMaxNodes) {
+    fail({source, 0, 0}, n, " brackets, commas and colons; expected a configuration of at most ",
+         kMaxNodes, " values");
+  }
+}
+
 /// Offset just behind the closing quote of the quoted scalar at `begin`, or npos if it is not
 /// closed: yaml-cpp takes the end of the file for the quote.
 size_t quoted_end(std::string_view text, size_t begin) {
@@ -323,8 +333,8 @@ bool is_number(std::string_view text) {
 }  // namespace
 
 std::string Location::str() const {
-  if (line == 0) return source;
-  return concat(source, ":", line, ":", column);
+  const std::string name = printable(source, 4096);
+  return line == 0 ? name : concat(name, ":", line, ":", column);
 }
 
 const YamlEntry* YamlNode::find(std::string_view key) const {
@@ -340,6 +350,7 @@ YamlNode parse_yaml(std::string_view raw, const std::string& source) {
   const std::string text = without_carriage_returns(raw);
   check_characters(text, source);
   check_lines(text, source);
+  check_structure(text, source);
 
   TreeBuilder builder(text, source);
   try {
@@ -359,7 +370,7 @@ YamlNode parse_yaml(std::string_view raw, const std::string& source) {
 
 YamlNode read_yaml_file(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
-  const std::string source = printable(path.string(), 4096);
+  const std::string source = path.string();
   const Location whole{source, 0, 0};
   std::error_code error;
   const fs::file_status status = fs::status(path, error);

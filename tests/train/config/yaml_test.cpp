@@ -1,6 +1,6 @@
 #include "train/config/yaml.h"
 
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -195,12 +195,12 @@ TEST_CASE("a hostile YAML document is an error within a second", "[train][yaml]"
   };
   for (const std::string& text : documents) {
     CAPTURE(text.substr(0, 20));
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();
     const std::string message = message_of(text);
-    const auto end = std::chrono::steady_clock::now();
+    const std::clock_t end = std::clock();
     CHECK(message.substr(0, 6) == "f.yaml");
     CHECK(message.size() < 300);
-    CHECK(std::chrono::duration<double>(end - begin).count() < 1.0);
+    CHECK((end - begin) / CLOCKS_PER_SEC < 1);  // of processor time: other processes do not count
   }
 }
 
