@@ -39,7 +39,8 @@ double train_flops_per_token(const ModelConfig& c, int64_t seq_len) {
 int64_t activation_bytes(const ModelConfig& c, int64_t tokens) {
   const int64_t d = c.d_model;
   const int64_t heads = c.n_heads * c.head_size();
-  const int64_t norm = c.norm.kind == NormKind::none ? 0 : d + (c.norm.kind == NormKind::layernorm ? 2 : 1);
+  const int64_t norm =
+      c.norm.kind == NormKind::none ? 0 : d + (c.norm.kind == NormKind::layernorm ? 2 : 1);
   const int64_t ffn = c.d_ff() * (c.ffn.gated ? 3 : 2);
   // A branch's last product and the residual sum share their memory.
   const int64_t block = 2 * norm + c.qkv_width() + heads + c.n_heads + d + ffn + d;

@@ -1,5 +1,5 @@
-// ballast dump: parameters, logits, loss terms and gradients of one batch, for an outside program to
-// compare with.
+// ballast dump: parameters, logits, loss terms and gradients of one batch, for an outside program
+// to compare with.
 #include <CLI/CLI.hpp>
 #include <cstring>
 #include <filesystem>
@@ -27,9 +27,10 @@ struct DumpBatch {
 DumpBatch read_batch(const std::filesystem::path& path, int64_t vocab_size) {
   const SafetensorsFile file(path);
   const StoredTensor* tensor = file.find("tokens");
-  if (tensor == nullptr || tensor->type != StoredType::I32 || tensor->shape.size() != 2 || tensor->shape[0] < 1 ||
-      tensor->shape[1] < 2) {
-    throw DataError(concat(path.string(), ": expected a tensor 'tokens' of int32 with shape (B, T+1)"));
+  if (tensor == nullptr || tensor->type != StoredType::I32 || tensor->shape.size() != 2 ||
+      tensor->shape[0] < 1 || tensor->shape[1] < 2) {
+    throw DataError(
+        concat(path.string(), ": expected a tensor 'tokens' of int32 with shape (B, T+1)"));
   }
   DumpBatch batch;
   batch.rows = tensor->shape[0];
@@ -38,8 +39,8 @@ DumpBatch read_batch(const std::filesystem::path& path, int64_t vocab_size) {
   file.read(*tensor, std::as_writable_bytes(std::span(all)));
   for (size_t i = 0; i < all.size(); ++i) {
     if (all[i] < 0 || all[i] >= vocab_size) {
-      throw DataError(concat(path.string(), ": token ", all[i], " at position ", i, "; expected 0 <= token < ",
-                             vocab_size));
+      throw DataError(concat(path.string(), ": token ", all[i], " at position ", i,
+                             "; expected 0 <= token < ", vocab_size));
     }
   }
   for (int64_t b = 0; b < batch.rows; ++b) {
@@ -59,12 +60,14 @@ void add_dump_command(CLI::App& app) {
     std::string tokens, init, out;
   };
   const auto a = std::make_shared<Arguments>();
-  CLI::App& command =
-      *app.add_subcommand("dump", "write parameters, logits, loss and gradients of one batch to a safetensors file");
+  CLI::App& command = *app.add_subcommand(
+      "dump", "write parameters, logits, loss and gradients of one batch to a safetensors file");
   add_config_arguments(command, a->config);
-  command.add_option("--tokens", a->tokens, "safetensors file with tokens (B, T+1), int32")->required();
+  command.add_option("--tokens", a->tokens, "safetensors file with tokens (B, T+1), int32")
+      ->required();
   command.add_option("--init", a->init, "parameter values from this safetensors file");
-  command.add_option("--step", a->step, "of a run folder: N | best | latest")->capture_default_str();
+  command.add_option("--step", a->step, "of a run folder: N | best | latest")
+      ->capture_default_str();
   command.add_option("-o,--output", a->out, "safetensors file to write")->required();
   command.callback([a] {
     const RunConfig config = load_run_config(a->config.path, a->config.overrides);
@@ -86,8 +89,9 @@ void add_dump_command(CLI::App& app) {
     const TokenView tokens{batch.tokens.data(), batch.rows, batch.length};
     Tape tape;
     store.begin_gradients();
-    const LmLoss loss = model.loss(tape, tokens, batch.targets.data(),
-                                   {.z_loss = config.loss.z_loss, .denominator = batch.rows * batch.length});
+    const LmLoss loss =
+        model.loss(tape, tokens, batch.targets.data(),
+                   {.z_loss = config.loss.z_loss, .denominator = batch.rows * batch.length});
     tape.backward(loss.total);
     store.finish_gradients();
     const auto total = static_cast<float>(loss.stats->ce + loss.stats->z);

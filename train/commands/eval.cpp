@@ -18,8 +18,10 @@ void add_eval_command(CLI::App& app) {
     std::string step = "latest";
   };
   const auto a = std::make_shared<Arguments>();
-  CLI::App& command = *app.add_subcommand("eval", "validation loss, perplexity and bits per byte of a run");
-  command.add_option("RUN", a->run.path, "run folder, or the configuration it was made from")->required();
+  CLI::App& command =
+      *app.add_subcommand("eval", "validation loss, perplexity and bits per byte of a run");
+  command.add_option("RUN", a->run.path, "run folder, or the configuration it was made from")
+      ->required();
   command.add_option("key=value", a->run.overrides, "settings that win over the run's");
   command.add_option("--step", a->step, "which weights: N | best | latest")->capture_default_str();
   command.callback([a] {
@@ -31,8 +33,8 @@ void add_eval_command(CLI::App& app) {
     Tape tape;
     const Evaluation evaluation =
         evaluate(*run->model, tape, sampler, c.train.batch_size / c.train.grad_accum);
-    std::cout << std::fixed << std::setprecision(4) << "step " << run->step << "\nval/loss " << evaluation.ce
-              << "\nperplexity " << std::exp(evaluation.ce) << '\n';
+    std::cout << std::fixed << std::setprecision(4) << "step " << run->step << "\nval/loss "
+              << evaluation.ce << "\nperplexity " << std::exp(evaluation.ce) << '\n';
     if (const auto bytes = data->bytes_per_token()) {
       std::cout << "bits per byte " << evaluation.ce / std::log(2.0) / *bytes << '\n';
     }

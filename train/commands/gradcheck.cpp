@@ -1,9 +1,10 @@
 // ballast gradcheck: float64 finite differences of the whole model that a configuration describes.
+#include "autograd/gradcheck.h"
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <memory>
 
-#include "autograd/gradcheck.h"
 #include "core/random.h"
 #include "layers/init.h"
 #include "layers/model.h"
@@ -18,13 +19,16 @@ void add_gradcheck_command(CLI::App& app) {
     int64_t rows = 2, length = 8;
   };
   const auto a = std::make_shared<Arguments>();
-  CLI::App& command =
-      *app.add_subcommand("gradcheck", "compare the model's gradients with float64 finite differences");
+  CLI::App& command = *app.add_subcommand(
+      "gradcheck", "compare the model's gradients with float64 finite differences");
   add_config_arguments(command, a->config);
-  command.add_option("--entries", a->options.entries_per_tensor, "entries drawn from each parameter; 0 = all")
+  command
+      .add_option("--entries", a->options.entries_per_tensor,
+                  "entries drawn from each parameter; 0 = all")
       ->capture_default_str();
   command.add_option("--rows", a->rows, "sequences in the batch")->capture_default_str();
-  command.add_option("--length", a->length, "tokens of each (at most data.seq_len)")->capture_default_str();
+  command.add_option("--length", a->length, "tokens of each (at most data.seq_len)")
+      ->capture_default_str();
   command.callback([a] {
     const RunConfig config = a->config.load();
     if (a->rows < 1 || a->length < 1 || a->options.entries_per_tensor < 0) {
@@ -38,7 +42,8 @@ void add_gradcheck_command(CLI::App& app) {
     // Gains and biases start at constants where some gradients vanish: move everything a little.
     for (Parameter& p : store.parameters()) {
       RandomStream random(3, hash_name(p.name));
-      for (int64_t i = 0; i < p.value.size(); ++i) p.value.data<double>()[i] += 0.05 * random.normal();
+      for (int64_t i = 0; i < p.value.size(); ++i)
+        p.value.data<double>()[i] += 0.05 * random.normal();
     }
     std::vector<int32_t> tokens(static_cast<size_t>(a->rows * length)), targets(tokens.size());
     RandomStream random(1, 1);
@@ -56,10 +61,11 @@ void add_gradcheck_command(CLI::App& app) {
               .total;
         },
         a->options);
-    std::cout << (report.passed ? "passed" : "FAILED") << ": relative error " << report.error << " in "
-              << report.tensor << '[' << report.entry << "] (analytic " << report.analytic << ", numeric "
-              << report.numeric << "); " << report.n_checked << " entries checked, " << report.n_redrawn
-              << " redrawn at kinks; expected at most " << a->options.tolerance << '\n';
+    std::cout << (report.passed ? "passed" : "FAILED") << ": relative error " << report.error
+              << " in " << report.tensor << '[' << report.entry << "] (analytic " << report.analytic
+              << ", numeric " << report.numeric << "); " << report.n_checked << " entries checked, "
+              << report.n_redrawn << " redrawn at kinks; expected at most " << a->options.tolerance
+              << '\n';
     if (!report.passed) throw InternalError("gradcheck: the analytic gradient is wrong");
   });
 }

@@ -49,11 +49,23 @@ double measured_flops(const RunConfig& c) {
 }  // namespace
 
 void add_plan_command(CLI::App& app) {
-  const auto arguments = std::make_shared<ConfigArguments>();
-  CLI::App& command = *app.add_subcommand("plan", "parameters, FLOPs, memory and estimated time of a configuration");
-  add_config_arguments(command, *arguments);
+  struct Arguments {
+    ConfigArguments config;
+    bool flops = false;
+  };
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App& command = *app.add_subcommand(
+      "plan", "parameters, FLOPs, memory and estimated time of a configuration");
+  add_config_arguments(command, arguments->config);
+  command.add_flag("--flops", arguments->flops,
+                   "print the FLOPs of training on one token and nothing else");
   command.callback([arguments] {
-    const RunConfig c = arguments->load();
+    const RunConfig c = arguments->config.load();
+    if (arguments->flops) {
+      std::cout << std::fixed << std::setprecision(0)
+                << train_flops_per_token(c.model, c.data.seq_len) << '\n';
+      return;
+    }
     if (c.run.threads > 0) set_n_threads(static_cast<int>(c.run.threads));
     const ModelConfig& m = c.model;
     const ParameterCounts n = count_parameters(m);
@@ -62,7 +74,8 @@ void add_plan_command(CLI::App& app) {
     const int64_t micro_tokens = tokens / c.train.grad_accum;
     const double state = 16.0 * static_cast<double>(n.total);
     const auto activations = static_cast<double>(activation_bytes(m, micro_tokens));
-    // One training step moves values, gradients and moments once each way, activations about thrice.
+    // One training step moves values, gradients and moments once each way, activations about
+    // thrice.
     const double traffic = 28.0 * static_cast<double>(n.total) + 3.0 * activations;
     const double rate = measured_flops(c);
     const double step_s = flops * static_cast<double>(tokens) / rate;
@@ -82,10 +95,12 @@ void add_plan_command(CLI::App& app) {
     row("memory: weights and optimiser", scaled(state, "B"), "values, gradients, two moments");
     row("memory: activations", scaled(activations, "B"), "of one micro-batch");
     row("KV cache per token", scaled(static_cast<double>(kv_cache_bytes_per_token(m)), "B"));
-    row("arithmetic intensity, training", scaled(flops * static_cast<double>(tokens) / traffic, "FLOP/B"),
+    row("arithmetic intensity, training",
+        scaled(flops * static_cast<double>(tokens) / traffic, "FLOP/B"),
         "FLOPs over the bytes of weights, state and activations");
     row("time per step, at least", scaled(step_s, "s"),
-        concat("at ", scaled(rate, "FLOP/s"), ", measured now on this model's largest product").c_str());
+        concat("at ", scaled(rate, "FLOP/s"), ", measured now on this model's largest product")
+            .c_str());
     row("time of the run, at least", duration_text(step_s * static_cast<double>(c.train.steps)));
   });
 }

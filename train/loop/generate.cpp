@@ -13,7 +13,8 @@ void validate(const SamplingOptions& options) {
   require(std::isfinite(options.temperature) && options.temperature >= 0.0,
           concat("--temperature ", options.temperature, ": expected a number >= 0"));
   require(options.top_k >= 0, concat("--top-k ", options.top_k, ": expected 0 (all) or more"));
-  require(options.top_p > 0.0 && options.top_p <= 1.0, concat("--top-p ", options.top_p, ": expected 0 < p <= 1"));
+  require(options.top_p > 0.0 && options.top_p <= 1.0,
+          concat("--top-p ", options.top_p, ": expected 0 < p <= 1"));
 }
 
 TokenSampler::TokenSampler(const SamplingOptions& options, uint64_t seed)
@@ -27,7 +28,8 @@ int32_t TokenSampler::draw(std::span<const float> logits) {
   };
   order_.resize(logits.size());
   std::iota(order_.begin(), order_.end(), 0);
-  if (options_.temperature == 0.0) return *std::min_element(order_.begin(), order_.end(), more_likely);
+  if (options_.temperature == 0.0)
+    return *std::min_element(order_.begin(), order_.end(), more_likely);
 
   std::sort(order_.begin(), order_.end(), more_likely);
   const auto size = static_cast<int64_t>(order_.size());
@@ -36,7 +38,8 @@ int32_t TokenSampler::draw(std::span<const float> logits) {
   weights_.clear();
   double total = 0.0;
   for (int64_t i = 0; i < k; ++i) {
-    const auto logit = static_cast<double>(logits[static_cast<size_t>(order_[static_cast<size_t>(i)])]);
+    const auto logit =
+        static_cast<double>(logits[static_cast<size_t>(order_[static_cast<size_t>(i)])]);
     weights_.push_back(std::exp((logit - largest) / options_.temperature));
     total += weights_.back();
   }
@@ -55,8 +58,8 @@ int32_t TokenSampler::draw(std::span<const float> logits) {
   return order_[kept - 1];
 }
 
-void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t n_tokens, TokenSampler& sampler,
-              const std::function<void(int32_t)>& emit) {
+void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t n_tokens,
+              TokenSampler& sampler, const std::function<void(int32_t)>& emit) {
   check(!prompt.empty(), "[generate] the prompt is empty");
   tape.set_recording(false);
   const auto prompt_length = static_cast<int64_t>(prompt.size());
@@ -80,8 +83,8 @@ void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t
     context.caches = &caches.layers();
     context.position_offset = caches.length();
     tape.reset();
-    const Tensor logits =
-        tape.value(model.last_logits(tape, {unseen.data(), 1, static_cast<int64_t>(unseen.size())}, context));
+    const Tensor logits = tape.value(
+        model.last_logits(tape, {unseen.data(), 1, static_cast<int64_t>(unseen.size())}, context));
     const int32_t token = sampler.draw({logits.data<float>(), static_cast<size_t>(logits.size())});
     text.push_back(token);
     unseen.assign(1, token);

@@ -14,7 +14,7 @@ namespace ballast {
 struct SamplingOptions {
   double temperature = 1.0;  ///< 0: always the most likely token
   int64_t top_k = 0;         ///< draw among the k most likely; 0 = all. Fan et al. 2018
-  double top_p = 1.0;        ///< draw among the fewest that hold this probability. Holtzman et al. 2020
+  double top_p = 1.0;  ///< draw among the fewest that hold this probability. Holtzman et al. 2020
 };
 
 /// Throws ConfigError for values out of range.
@@ -29,14 +29,15 @@ class TokenSampler {
  private:
   SamplingOptions options_;
   RandomStream random_;
-  std::vector<int32_t> order_;      // reused
+  std::vector<int32_t> order_;  // reused
   std::vector<double> weights_;
 };
 
-/// Continues `prompt` (at least one token) by n_tokens, calling emit(token) for each. Keys and values
-/// of what was seen are kept, so that a token costs one pass over the weights. Learned positions end
-/// at max_seq_len: from there on the last half of the text is read again as a new context.
-void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t n_tokens, TokenSampler& sampler,
-              const std::function<void(int32_t)>& emit);
+/// Continues `prompt` (at least one token) by n_tokens, calling emit(token) for each. Keys and
+/// values of what was seen are kept, so that a token costs one pass over the weights. Learned
+/// positions end at max_seq_len: from there on the last half of the text is read again as a new
+/// context.
+void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t n_tokens,
+              TokenSampler& sampler, const std::function<void(int32_t)>& emit);
 
 }  // namespace ballast

@@ -15,12 +15,15 @@ std::filesystem::path run_folder(const std::filesystem::path& path, const RunCon
 
 }  // namespace
 
-RunConfig load_run_config(const std::filesystem::path& path, std::span<const std::string> overrides) {
+RunConfig load_run_config(const std::filesystem::path& path,
+                          std::span<const std::string> overrides) {
   if (!std::filesystem::is_directory(path)) return load_config(path, overrides);
   const std::filesystem::path file = path / "config.yaml";
   if (!std::filesystem::exists(file)) {
-    throw ConfigError(concat(path.string(), ": no run is here (config.yaml is missing); expected a run's folder or a "
-                             "configuration file"));
+    throw ConfigError(
+        concat(path.string(),
+               ": no run is here (config.yaml is missing); expected a run's folder or a "
+               "configuration file"));
   }
   return load_config(file, overrides);
 }
