@@ -2,20 +2,6 @@
 
 namespace ballast {
 
-namespace {
-
-// Where the norm stands relative to a branch f; each case is the formula of its paper.
-template <class Branch>
-Var residual_step(Tape& tape, NormPlacement placement, const Norm& norm, Var x, Branch&& f) {
-  switch (placement) {
-    case NormPlacement::pre:
-      return add(tape, x, f(norm(tape, x)));
-  }
-  throw InternalError("internal error: unknown norm placement");
-}
-
-}  // namespace
-
 Block::Block(const ModelConfig& c, ParameterStore& store, int64_t layer)
     : name_(concat("blocks.", layer)),
       placement_(c.norm.placement),
@@ -28,15 +14,23 @@ Block::Block(const ModelConfig& c, ParameterStore& store, int64_t layer)
 Var Block::operator()(Tape& tape, Var x, const RopeTable* rope_table,
                       const ForwardContext& context) const {
   const auto block = tape.scope(name_);
-  const Var middle = residual_step(tape, placement_, attn_norm_, x, [&](Var y) {
+  const auto attn = [&](Var y) {
     const auto scope = tape.scope("attn");
     return dropout(tape, attn_(tape, y, rope_table, context),
                    context.dropout(dropout_, name_ + ".attn"));
-  });
-  return residual_step(tape, placement_, ffn_norm_, middle, [&](Var y) {
+  };
+  const auto ffn = [&](Var y) {
     const auto scope = tape.scope("ffn");
     return dropout(tape, ffn_(tape, y), context.dropout(dropout_, name_ + ".ffn"));
-  });
+  };
+  // Where the norms stand relative to the branches; each case is the formula of its paper.
+  switch (placement_) {
+    case NormPlacement::pre: {
+      const auto [middle, normed] = ffn_norm_.of_sum(tape, x, attn(attn_norm_(tape, x)));
+      return add(tape, middle, ffn(normed));
+    }
+  }
+  throw InternalError("internal error: unknown norm placement");
 }
 
 }  // namespace ballast

@@ -14,16 +14,37 @@ Norm::Norm(const NormConfig& config, ParameterStore& store, const std::string& n
   }
 }
 
+Var Norm::weight(Tape& tape) const {
+  return weight_ != nullptr ? tape.parameter(*store_, *weight_) : Var{};
+}
+
+Var Norm::bias(Tape& tape) const {
+  return bias_ != nullptr ? tape.parameter(*store_, *bias_) : Var{};
+}
+
 Var Norm::operator()(Tape& tape, Var x) const {
-  const Var weight = weight_ != nullptr ? tape.parameter(*store_, *weight_) : Var{};
-  const Var bias = bias_ != nullptr ? tape.parameter(*store_, *bias_) : Var{};
   switch (config_.kind) {
     case NormKind::layernorm:
-      return layer_norm(tape, x, weight, bias, config_.eps, config_.unit_offset);
+      return layer_norm(tape, x, weight(tape), bias(tape), config_.eps, config_.unit_offset);
     case NormKind::rmsnorm:
-      return rms_norm(tape, x, weight, config_.eps, config_.unit_offset);
+      return rms_norm(tape, x, weight(tape), config_.eps, config_.unit_offset);
     case NormKind::none:
       return x;
+  }
+  throw InternalError("internal error: unknown norm");
+}
+
+SumAndNorm Norm::of_sum(Tape& tape, Var x, Var branch) const {
+  switch (config_.kind) {
+    case NormKind::layernorm:
+      return add_layer_norm(tape, x, branch, weight(tape), bias(tape), config_.eps,
+                            config_.unit_offset);
+    case NormKind::rmsnorm:
+      return add_rms_norm(tape, x, branch, weight(tape), config_.eps, config_.unit_offset);
+    case NormKind::none: {
+      const Var sum = add(tape, x, branch);
+      return {sum, sum};
+    }
   }
   throw InternalError("internal error: unknown norm");
 }

@@ -17,7 +17,13 @@ class Norm {
   /// x: (..., C), returns (..., C). Kind none returns x itself.
   Var operator()(Tape& tape, Var x) const;
 
+  /// The residual sum x + branch and its norm, in one pass over memory.
+  SumAndNorm of_sum(Tape& tape, Var x, Var branch) const;
+
  private:
+  Var weight(Tape& tape) const;
+  Var bias(Tape& tape) const;
+
   NormConfig config_;
   const ParameterStore* store_;
   Parameter* weight_ = nullptr;

@@ -259,13 +259,12 @@ void monitor_fields(FieldList& f, MonitorConfig& c) {
   };
   every("grad_norms", c.grad_norms, "gradient norm of each parameter, before clipping");
   every("update_norms", c.update_norms,
-        "norms of each parameter's update and weight, and their ratio")
-      .only_default();
+        "norms of each parameter's update and weight, and their ratio");
   every("attention", c.attention, "largest logit and entropy of each layer's attention")
       .only_default();
   every("activations", c.activations, "residual and branch RMS, max and kurtosis of each layer")
       .only_default();
-  every("logits", c.logits, "mean logsumexp and the largest logit").only_default();
+  every("logits", c.logits, "mean logsumexp and the largest logit");
   every("optimizer", c.optimizer, "quantiles of Adam's second moment and the share below eps")
       .only_default();
 }
@@ -309,8 +308,9 @@ std::vector<Field> run_config_fields(RunConfig& c) {
   f.section("spikes", "detection of loss spikes", spike_fields);
   f.unserved("faults", "[]", "a list of faults", "faults injected on purpose");
   f.section("log", "where it is recorded", [&](FieldList& s) {
-    s("console_every", c.log.console_every, "steps between lines on the console")
-        .at_least(1)
+    s("console_every", c.log.console_every,
+      "steps between lines on the console; 0: evaluations and the last step only")
+        .at_least(0)
         .at_most(kMaxCount);
     s("jsonl", c.log.jsonl, "write metrics.jsonl, one line a step");
     s("tensorboard", c.log.tensorboard, "write TensorBoard files (no effect in this version)");

@@ -146,7 +146,7 @@ TEST_CASE("a split shorter than one window is refused with both numbers", "[trai
 TEST_CASE("text that is not UTF-8 is refused with its place", "[train][data][files]") {
   const TemporaryFolder folder;
   const std::string path = (folder.path() / "bad.txt").string();
-  const std::string latin1 = "first\nsecond caf\xE9 au lait" + std::string(100, '.');
+  const std::string latin1 = concat("first\nsecond caf\xE9 au lait", std::string(100, '.'));
   CHECK_THROWS_AS(open_text(folder, latin1), DataError);
   CHECK_THROWS_WITH(open_text(folder, latin1),
                     path + ": byte 16, on line 2, is not valid UTF-8; expected text in UTF-8");
