@@ -61,6 +61,9 @@ grep -Ev '^(core|autograd|layers|optim|train|configs|tests|scripts|\.[^/]+)/' "$
   grep -Evx 'CMakeLists\.txt|CMakePresets\.json|README\.md|CONTRIBUTING\.md|LICENSE|\.clang-format|\.clang-tidy|\.gitignore' |
   report "nothing else lies at the top"
 
+grep -E '^(core|autograd|layers|optim|train)/' "$list" | grep -Ev '\.(h|cpp)$|/CMakeLists\.txt$|/README\.md$' |
+  report "no source"
+
 [ -s "$faults" ] || exit 0
 cat "$faults"
 exit 1

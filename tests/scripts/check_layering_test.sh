@@ -64,6 +64,7 @@ refuses core/CMakeLists.txt 'target_compile_options(core PRIVATE -O3 -ffast-math
 refuses README.md 'See ../''shared/design.md.' 'no user has this folder'
 refuses configs/a.yaml 'train: [/wor''k/x.txt]' 'no user has this folder'
 refuses utils/x.h '#include <vector>' 'nothing else lies at the top'
+refuses core/kernels/build.log 'warning: none' 'no source'
 refuses notes.txt 'later' 'nothing else lies at the top'
 
 legal_tree
