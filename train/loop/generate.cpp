@@ -63,15 +63,14 @@ void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t
   check(!prompt.empty(), "[generate] the prompt is empty");
   tape.set_recording(false);
   const auto prompt_length = static_cast<int64_t>(prompt.size());
-  // Only learned positions have an end.
-  const bool bounded = model.config().position.kind == PositionKind::learned;
+  // Learned positions end here, and no other kind was trained on anything beyond.
   const int64_t limit = *model.config().max_seq_len;
-  const int64_t capacity = bounded ? limit : prompt_length + n_tokens;
+  const int64_t capacity = std::min(limit, prompt_length + n_tokens);
   KvCaches caches(model.config(), tape.dtype(), capacity);
   std::vector<int32_t> text(prompt.begin(), prompt.end());
   // What the model has not seen yet; a prompt longer than the context loses its beginning.
   std::vector<int32_t> unseen = text;
-  if (bounded && prompt_length > limit) unseen.erase(unseen.begin(), unseen.end() - limit);
+  if (prompt_length > limit) unseen.erase(unseen.begin(), unseen.end() - limit);
 
   for (int64_t i = 0; i < n_tokens; ++i) {
     if (caches.length() + static_cast<int64_t>(unseen.size()) > capacity) {

@@ -34,9 +34,8 @@ class TokenSampler {
 };
 
 /// Continues `prompt` (at least one token) by n_tokens, calling emit(token) for each. Keys and
-/// values of what was seen are kept, so that a token costs one pass over the weights. Learned
-/// positions end at max_seq_len: from there on the last half of the text is read again as a new
-/// context.
+/// values of what was seen are kept, so that a token costs one pass over the weights. The context
+/// is max_seq_len tokens: when it is full, its last half is read again as the new context.
 void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t n_tokens,
               TokenSampler& sampler, const std::function<void(int32_t)>& emit);
 
