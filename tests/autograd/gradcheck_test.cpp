@@ -24,7 +24,9 @@ void check_gradients(void (*add_cases)(GradcheckCases&)) {
 
 }  // namespace
 
-// One test case for each group of all_gradcheck_cases(): ctest runs them beside each other.
+// One test case for each group: ctest runs them beside each other.
+static_assert(kGradcheckGroups.size() == 9, "a new group needs a test case here");
+
 TEST_CASE("the backward of linear agrees with central differences in float64",
           "[autograd][gradcheck][linear]") {
   check_gradients(add_linear_cases);
