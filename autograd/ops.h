@@ -146,7 +146,8 @@ struct LmLoss {
 /// total = (1/denominator) sum_rows [ CE(softmax(h W^T + b), target) + z_loss * lse^2 ].
 /// h: (B, T, C)   weight: (V, C)   bias: (V) or undefined   targets: B*T ids, -1 is ignored.
 /// The logits exist for a chunk of rows at a time, never (B*T, V). When recording, the gradients
-/// are computed on the way, so the loss must be differentiated with weight 1.
+/// are computed on the way, so the loss must be differentiated once, with weight 1.
+/// Throws std::invalid_argument otherwise, and for a target outside [-1, V).
 LmLoss lm_head_loss(Tape& tape, Var h, Var weight, Var bias, const int32_t* targets,
                     const LossOptions& options);
 

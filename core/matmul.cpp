@@ -220,6 +220,7 @@ void matmul(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> 
   check(!(accumulate && bias != nullptr), "[matmul] a bias cannot be added while accumulating");
   check(!c.transposed, "[matmul] the result cannot be transposed");
   if (m == 0 || n == 0) return;
+  check(k > 0, "[matmul] the depth is ", k, "; expected at least 1");
   const Key key{m,
                 n,
                 k,

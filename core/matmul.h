@@ -25,7 +25,7 @@ struct Matrix {
 
 /// C = op(A) op(B) [+ bias in every row] [+ C if accumulate], with op(A) (m, k), op(B) (k, n), C
 /// (m, n). bias: n values or null; cannot be combined with accumulate. C is not read unless
-/// accumulate. float: oneDNN. double: a blocked loop for gradient checks.
+/// accumulate; k must be positive. float: oneDNN. double: a blocked loop for gradient checks.
 template <class T>
 void matmul(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, bool accumulate,
             Matrix<T> c, const T* bias = nullptr, MatmulPath path = MatmulPath::automatic);

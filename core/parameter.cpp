@@ -35,6 +35,8 @@ Parameter& ParameterStore::add(std::string name, Shape shape, Role role, bool en
   check(!allocated_, "[parameter] ", name, " was declared after allocate()");
   check(find(name) == nullptr, "[parameter] ", name, " was declared twice");
   slab_size_ = round_up(slab_size_);
+  check(shape.size() <= Shape::kMaxSize - kSlabAlignment - slab_size_,
+        "[parameter] the number of all elements overflows at ", name);
   Parameter& p = parameters_.emplace_back();
   p.name = std::move(name);
   p.shape = shape;

@@ -13,6 +13,8 @@ namespace ballast {
 class Shape {
  public:
   static constexpr int kMaxRank = 4;
+  /// So that the bytes of any element type can be counted in 64 bits.
+  static constexpr int64_t kMaxSize = (int64_t{1} << 60) - 1;
 
   Shape() = default;
   Shape(std::initializer_list<int64_t> dims) {
@@ -23,8 +25,9 @@ class Shape {
   void push_back(int64_t d) {
     check(rank_ < kMaxRank, "[shape] at most 4 dimensions are supported");
     check(d >= 0, "[shape] negative dimension ", d);
-    int64_t unused;
-    check(!__builtin_mul_overflow(size(), d, &unused), "[shape] the number of elements overflows");
+    int64_t n;
+    check(!__builtin_mul_overflow(size(), d, &n) && n <= kMaxSize,
+          "[shape] the number of elements overflows");
     dims_[static_cast<size_t>(rank_++)] = d;
   }
 

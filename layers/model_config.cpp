@@ -38,9 +38,10 @@ void validate(const ModelConfig& c) {
     check(c.position.fraction > 0.0 && c.position.fraction <= 1.0,
           "model.position.fraction = ", c.position.fraction,
           "; expected more than 0 and at most 1");
-    check(std::abs(width - std::round(width)) < 1e-6 && c.rotated_width() % 2 == 0,
+    check(std::abs(width - std::round(width)) < 1e-6 && c.rotated_width() > 0 &&
+              c.rotated_width() % 2 == 0,
           "model.position.fraction = ", c.position.fraction, " rotates ", width, " of ",
-          c.head_size(), " channels; expected an even number");
+          c.head_size(), " channels; expected an even number above 0");
   }
   const InitConfig& init = c.init;
   const double embedding_std = init.embedding_std.value_or(init.std);

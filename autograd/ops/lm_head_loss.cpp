@@ -24,6 +24,7 @@ struct LmHeadLoss final : Node {
   double* row_lse = nullptr;
   Tensor row_max;
   BufferPool::Handle dh = BufferPool::kNone;
+  bool is_differentiated = false;
 
   const char* name() const override { return "lm_head_loss"; }
 
@@ -32,7 +33,13 @@ struct LmHeadLoss final : Node {
   }
 
   void backward(Tape& tape) override {
-    // The gradients of weight and bias are in their slabs already.
+    // The gradients of weight and bias are in their slabs already: it is too late to scale them.
+    const double seed = dispatch(tape.dtype(), [&]<class T>() {
+      return static_cast<double>(*tape.output_grad(total).data<T>());
+    });
+    check(seed == 1.0, "[lm_head_loss] is differentiated with weight ", seed, "; expected 1");
+    check(!is_differentiated, "[lm_head_loss] is differentiated twice; record it again");
+    is_differentiated = true;
     if (dh != BufferPool::kNone) tape.give_grad(dh, h);
     dh = BufferPool::kNone;
   }

@@ -2,6 +2,7 @@
 // its cases through one function; a coverage test compares what they record with kOpNames.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <string>
 #include <vector>
@@ -67,17 +68,14 @@ void add_attention_cases(GradcheckCases& cases);
 void add_dropout_cases(GradcheckCases& cases);
 void add_loss_cases(GradcheckCases& cases);
 
+inline constexpr std::array kGradcheckGroups = {
+    add_linear_cases,    add_residual_cases,   add_embedding_cases,
+    add_norm_cases,      add_activation_cases, add_rope_cases,
+    add_attention_cases, add_dropout_cases,    add_loss_cases};
+
 inline GradcheckCases all_gradcheck_cases() {
   GradcheckCases cases;
-  add_linear_cases(cases);
-  add_residual_cases(cases);
-  add_embedding_cases(cases);
-  add_norm_cases(cases);
-  add_activation_cases(cases);
-  add_rope_cases(cases);
-  add_attention_cases(cases);
-  add_dropout_cases(cases);
-  add_loss_cases(cases);
+  for (const auto add_cases : kGradcheckGroups) add_cases(cases);
   return cases;
 }
 

@@ -91,4 +91,28 @@ TEST_CASE("the loss refuses a target outside the vocabulary", "[autograd][lm_hea
                     ContainsSubstring("target 6 at row 3"));
 }
 
+TEST_CASE("the loss refuses what its gradients, computed ahead, cannot answer",
+          "[autograd][lm_head_loss]") {
+  ParameterStore store;
+  store.add("h", Shape{1, 2, 3}, Role::linear);
+  store.add("w", Shape{5, 3}, Role::head);
+  store.allocate(Dtype::f64);
+  fill_normal(store, 4);
+  const int32_t targets[] = {1, 4};
+  Tape tape(Dtype::f64);
+  const auto loss = [&] {
+    tape.reset();
+    return lm_head_loss(tape, parameter(tape, store, "h"), parameter(tape, store, "w"), {}, targets,
+                        {.denominator = 2})
+        .total;
+  };
+  const double half = 0.5;
+  CHECK_THROWS_WITH(tape.backward(weighted_sum(tape, loss(), &half)),
+                    ContainsSubstring("[lm_head_loss] is differentiated with weight 0.5"));
+  const Var once = loss();
+  tape.backward(once);
+  CHECK_THROWS_WITH(tape.backward(once),
+                    ContainsSubstring("[lm_head_loss] is differentiated twice"));
+}
+
 }  // namespace ballast::test
