@@ -190,26 +190,38 @@ void multiply(const Key& key, const float* a, const float* b, bool accumulate, c
   cache.run(cached, a, b, bias, c);
 }
 
+// One row of the float64 product; the operands' contiguous direction is the inner loop.
+void multiply_row(const Key& key, int64_t i, const double* a, const double* b, double* row) {
+  const int64_t a_step = key.trans_a ? key.lda : 1;
+  const double* a_row = key.trans_a ? a + i : a + i * key.lda;
+  if (key.trans_b) {
+    for (int64_t j = 0; j < key.n; ++j) {
+      const double* b_row = b + j * key.ldb;
+      double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t l = 0; l < key.k; ++l) sum += a_row[l * a_step] * b_row[l];
+      row[j] += sum;
+    }
+    return;
+  }
+  for (int64_t l = 0; l < key.k; ++l) {
+    const double x = a_row[l * a_step];
+    const double* b_row = b + l * key.ldb;
+    for (int64_t j = 0; j < key.n; ++j) row[j] += x * b_row[j];
+  }
+}
+
 void multiply(const Key& key, const double* a, const double* b, bool accumulate, const double* bias,
               double* c, MatmulPath) {
-  const auto at = [](const double* x, int64_t ld, bool transposed, int64_t i, int64_t j) {
-    return transposed ? x[j * ld + i] : x[i * ld + j];
-  };
-  parallel_ranges(key.m, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, key.n * key.k)),
-                  [&](int64_t begin, int64_t end) {
-                    for (int64_t i = begin; i < end; ++i) {
-                      double* row = c + i * key.ldc;
-                      if (!accumulate) {
-                        for (int64_t j = 0; j < key.n; ++j)
-                          row[j] = bias != nullptr ? bias[j] : 0.0;
-                      }
-                      for (int64_t l = 0; l < key.k; ++l) {
-                        const double x = at(a, key.lda, key.trans_a, i, l);
-                        for (int64_t j = 0; j < key.n; ++j)
-                          row[j] += x * at(b, key.ldb, key.trans_b, l, j);
-                      }
-                    }
-                  });
+  const int64_t rows_worth_a_thread =
+      std::max<int64_t>(1, 32768 / std::max<int64_t>(1, key.n * key.k));
+  parallel_ranges(key.m, rows_worth_a_thread, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      double* row = c + i * key.ldc;
+      for (int64_t j = 0; j < key.n && !accumulate; ++j) row[j] = bias != nullptr ? bias[j] : 0.0;
+      multiply_row(key, i, a, b, row);
+    }
+  });
 }
 
 }  // namespace
