@@ -51,7 +51,8 @@ class Tape {
   /// since ParameterStore::begin_gradients().
   Var parameter(const ParameterStore& store, Parameter& p);
   Var parameter(const ParameterStore& store, const JoinedParameter& joined);
-  const Tensor& value(Var v) const { return slot(v).value; }
+  /// By value: the list of values moves as it grows, and operations record more while they read it.
+  Tensor value(Var v) const { return slot(v).value; }
 
   /// Runs the reverse pass from `loss`, a single element, with dL/dloss = 1.
   void backward(Var loss);

@@ -343,6 +343,17 @@ TEST_CASE("two tapes live side by side", "[autograd][tape]") {
   }
 }
 
+TEST_CASE("what a tape says of a value stays valid while it records more", "[autograd][tape]") {
+  Fixture f;
+  Tape tape(Dtype::f64);
+  const Var x = f.px(tape);  // the first of its values
+  const Shape& shape = tape.value(x).shape;
+  const Tensor& value = tape.value(x);
+  for (int i = 0; i < 1000; ++i) f.pw(tape);  // moves the tape's list of values in memory
+  CHECK(shape == Shape{2, 3});
+  CHECK(value.memory == f.x.value.memory);
+}
+
 TEST_CASE("a tape refuses parameters of another type", "[autograd][tape]") {
   Fixture f;
   Tape tape(Dtype::f32);

@@ -1,8 +1,11 @@
 // Counts what our own code allocates in a training step. A binary of its own: it replaces operator
 // new and aligned_alloc, and (with the linker's --wrap) knows when matmul runs, inside which oneDNN
 // allocates as it likes.
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
+#include <memory>
 #include <new>
 
 #include "core/matmul.h"
@@ -51,6 +54,14 @@ void* operator new(size_t bytes, std::align_val_t alignment) {
 void* operator new[](size_t bytes, std::align_val_t alignment) {
   return counted_new(bytes, static_cast<size_t>(alignment));
 }
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
+  count_allocation();
+  return allocate(bytes, alignof(std::max_align_t));
+}
+void* operator new[](size_t bytes, const std::nothrow_t&) noexcept {
+  count_allocation();
+  return allocate(bytes, alignof(std::max_align_t));
+}
 void operator delete(void* p) noexcept {
   std::free(p);
 }
@@ -61,6 +72,12 @@ void operator delete(void* p, size_t) noexcept {
   std::free(p);
 }
 void operator delete[](void* p, size_t) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, const std::nothrow_t&) noexcept {
+  std::free(p);
+}
+void operator delete[](void* p, const std::nothrow_t&) noexcept {
   std::free(p);
 }
 void operator delete(void* p, std::align_val_t) noexcept {
