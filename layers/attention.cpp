@@ -18,14 +18,14 @@ std::array<Projection::Part, 3> qkv_parts(const ModelConfig& c, const std::strin
 
 Attention::Attention(const ModelConfig& c, ParameterStore& store, const std::string& name,
                      int64_t layer)
-    : name_(name),
-      layer_(layer),
+    : layer_(layer),
       n_heads_(c.n_heads),
       n_kv_heads_(c.kv_heads()),
       head_dim_(c.head_size()),
       scale_(c.attention.scale.value_or(1.0 / std::sqrt(static_cast<double>(c.head_size())))),
       layout_(c.position.layout),
       dropout_(c.dropout.attention),
+      dropout_site_(hash_name(name + ".probabilities")),
       qkv_(store, qkv_parts(c, name), c.d_model, c.bias.qkv),
       out_(Projection::branch_end(store, {name + ".wo", c.d_model}, c.n_heads * c.head_size(),
                                   c.bias.attn_out)) {}
@@ -46,7 +46,7 @@ Var Attention::operator()(Tape& tape, Var x, const RopeTable* rope_table,
   options.n_kv_heads = n_kv_heads_;
   options.head_dim = head_dim_;
   options.scale = scale_;
-  options.dropout = context.dropout(dropout_, name_);
+  options.dropout = context.dropout(dropout_, dropout_site_);
   if (context.caches != nullptr) options.cache = &(*context.caches)[static_cast<size_t>(layer_)];
   return out_(tape, causal_attention(tape, qkv, options));
 }

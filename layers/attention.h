@@ -20,12 +20,12 @@ class Attention {
                  const ForwardContext& context) const;
 
  private:
-  std::string name_;
   int64_t layer_;
   int64_t n_heads_, n_kv_heads_, head_dim_;
   double scale_;
   RopeLayout layout_;
   double dropout_;
+  uint64_t dropout_site_;
   Projection qkv_, out_;
 };
 

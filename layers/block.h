@@ -22,6 +22,7 @@ class Block {
   std::string name_;
   NormPlacement placement_;
   double dropout_;
+  uint64_t attn_site_, ffn_site_;
   Norm attn_norm_;
   Attention attn_;
   Norm ffn_norm_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "autograd/ops.h"
@@ -18,9 +17,9 @@ struct ForwardContext {
   std::vector<KvCache>* caches = nullptr;  ///< generation: one for each layer
   int64_t position_offset = 0;             ///< generation: positions seen already
 
-  /// The key of one dropout site; its rate is 0 outside training.
-  DropoutKey dropout(double rate, std::string_view site) const {
-    return {training ? rate : 0.0, dropout_seed, step, hash_name(site), first_row};
+  /// The key of one dropout site, named by a hash_name(); its rate is 0 outside training.
+  DropoutKey dropout(double rate, uint64_t site) const {
+    return {training ? rate : 0.0, dropout_seed, step, site, first_row};
   }
 };
 

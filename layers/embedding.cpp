@@ -20,7 +20,7 @@ Var Embedding::operator()(Tape& tape, TokenView tokens, const ForwardContext& co
   Var x = ballast::embedding(tape, tokens, tape.parameter(*store_, *table_), positions,
                              context.position_offset);
   if (norm_) x = (*norm_)(tape, x);
-  return dropout(tape, x, context.dropout(dropout_, "embedding"));
+  return dropout(tape, x, context.dropout(dropout_, hash_name("embedding")));
 }
 
 }  // namespace ballast
