@@ -57,8 +57,11 @@ for model in $models; do
   fi
   awk -v m="$model" -v peak="$peak" -v f="$flops" -v s="$speed" -v e="${eager:-0}" -v c="${compiled:-0}" \
     -v mem="$memory" -v pm="${peer_memory:-0}" 'BEGIN {
-      best = e > c ? e : c
-      ratio = best > 0 ? sprintf("%.2f", s / best) : "-"
-      printf "%-6s %9d %9d %8.0f %6.1f%% %9s %9s %7s %6s GB%s\n", m, peak, s, s * f / 1e9, 100 * s * f / 1e9 / peak,
-             e > 0 ? e : "-", c > 0 ? c : "-", ratio, mem, pm > 0 ? " of " pm " GB" : "" }'
+      best = (e > c) ? e : c
+      ratio = (best > 0) ? sprintf("%.2f", s / best) : "-"
+      beside = (pm > 0) ? " of " pm " GB" : ""
+      if (e == 0) e = "-"
+      if (c == 0) c = "-"
+      printf("%-6s %9d %9d %8.0f %6.1f%% %9s %9s %7s %6s GB%s\n", m, peak, s, s * f / 1e9, 100 * s * f / 1e9 / peak,
+             e, c, ratio, mem, beside) }'
 done
