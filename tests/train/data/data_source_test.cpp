@@ -36,7 +36,7 @@ TEST_CASE("the first batch of every corpus is the one of every version", "[train
 }
 
 TEST_CASE("the first batch of a text is the one of every version", "[train][data][golden]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   std::string text;
   for (int i = 0; i < 3000; ++i) text += static_cast<char>('a' + i * i % 26);
   DataConfig config;

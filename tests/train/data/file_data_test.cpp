@@ -30,13 +30,13 @@ std::string read_text(const DataSource& data, Split split, int64_t index, size_t
 }
 
 /// Throws the error that opening a text file of this content gives.
-void open_text(const TemporaryFolder& folder, const std::string& content, int64_t seq_len = 4,
+void open_text(const DataFolder& folder, const std::string& content, int64_t seq_len = 4,
                int64_t vocab_size = 256) {
   open_data(text_config({folder.write("bad.txt", content)}, seq_len), vocab_size, 0);
 }
 
 TEST_CASE("a text is cut 90 to 10 where nanoGPT cuts it", "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   // tinyshakespeare has 1115394 bytes; int(n * 0.9) of it is 1003854.
   const auto path = folder.write("text", std::string(1115394, 'x'));
   const auto data = open_data(text_config({path}), 256, 0);
@@ -48,7 +48,7 @@ TEST_CASE("a text is cut 90 to 10 where nanoGPT cuts it", "[train][data][files]"
 
 TEST_CASE("several files are joined in order, and windows cross their borders",
           "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const int64_t copy_limit = GENERATE(int64_t{0}, MappedFile::kCopyLimit);  // mapped, copied
   DataConfig config =
       text_config({folder.write("a", "abc"), folder.write("b", "d"), folder.write("c", "efghij")});
@@ -66,7 +66,7 @@ TEST_CASE("several files are joined in order, and windows cross their borders",
 }
 
 TEST_CASE("the validation split never overlaps the training split", "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   DataConfig config = text_config({folder.write("a", "abcdefghijklmnopqrst")}, 3);
   config.val_fraction = 0.25;
   const auto data = open_data(config, 256, 0);
@@ -75,7 +75,7 @@ TEST_CASE("the validation split never overlaps the training split", "[train][dat
 }
 
 TEST_CASE("paths are looked for beside the configuration first", "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   folder.write("text", std::string(100, 'a'));
   const auto data = open_data(text_config({"text"}), 256, 0, folder.path());
   CHECK(read_text(*data, Split::train, 0, 2) == "aa");
@@ -85,7 +85,7 @@ TEST_CASE("paths are looked for beside the configuration first", "[train][data][
 }
 
 TEST_CASE("token files are little-endian uint16", "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const auto path = folder.write("ids.bin", le16({1, 258, 50256, 4, 5, 65535}));
   const auto data = open_data(token_config({path}), 65536, 0);
   std::vector<int32_t> tokens(3);
@@ -97,7 +97,7 @@ TEST_CASE("token files are little-endian uint16", "[train][data][files]") {
 }
 
 TEST_CASE("files that cannot be data are refused with the reason", "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const std::string missing = (folder.path() / "missing.txt").string();
   const auto open = [](const std::string& path) { open_data(text_config({path}), 256, 0); };
   CHECK_THROWS_AS(open(missing), DataError);
@@ -123,7 +123,7 @@ TEST_CASE("files that cannot be data are refused with the reason", "[train][data
 }
 
 TEST_CASE("a split shorter than one window is refused with both numbers", "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   CHECK_THROWS_AS(open_text(folder, "abcd"), DataError);
   CHECK_THROWS_WITH(
       open_text(folder, "abcd"),
@@ -144,7 +144,7 @@ TEST_CASE("a split shorter than one window is refused with both numbers", "[trai
 }
 
 TEST_CASE("text that is not UTF-8 is refused with its place", "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const std::string path = (folder.path() / "bad.txt").string();
   const std::string latin1 = concat("first\nsecond caf\xE9 au lait", std::string(100, '.'));
   CHECK_THROWS_AS(open_text(folder, latin1), DataError);
@@ -154,7 +154,7 @@ TEST_CASE("text that is not UTF-8 is refused with its place", "[train][data][fil
 
 TEST_CASE("ids outside the vocabulary are refused with file, place and id",
           "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const std::string path = folder.write("ids.bin", le16({1, 2, 99, 300, 5, 400}));
   CHECK_THROWS_AS(open_data(token_config({path}), 300, 0), DataError);
   CHECK_THROWS_WITH(open_data(token_config({path}), 300, 0),
@@ -164,7 +164,7 @@ TEST_CASE("ids outside the vocabulary are refused with file, place and id",
   CHECK_THROWS_AS(open_data(token_config({odd}), 65536, 0), DataError);
   CHECK_THROWS_WITH(open_data(token_config({odd}), 65536, 0),
                     odd + ": has 7 bytes; expected an even number, two for each token");
-  const std::string text = std::string(100, 'A') + "z";
+  const std::string text = std::string(100, 'A').append(1, 'z');
   CHECK_THROWS_WITH(open_text(folder, text, 4, 100),
                     ContainsSubstring("token 100 has the id 122; expected ids below "
                                       "model.vocab_size = 100"));
@@ -172,7 +172,7 @@ TEST_CASE("ids outside the vocabulary are refused with file, place and id",
 
 TEST_CASE("a mapped file that is cut short gives an error instead of a signal",
           "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   const std::string path = folder.write("text", std::string(100000, 'a'));
   const FileData mapped(text_config({path}), 256, {}, 1000);
   const FileData copied(text_config({path}), 256, {});
@@ -186,7 +186,7 @@ TEST_CASE("a mapped file that is cut short gives an error instead of a signal",
 
 TEST_CASE("the fingerprint notices every byte, every border and nothing else",
           "[train][data][files]") {
-  const TemporaryFolder folder;
+  const DataFolder folder;
   std::string content(1000, 'a');
   const auto print = [&](const std::string& name, double val_fraction) {
     DataConfig config = text_config({folder.write(name, content)});

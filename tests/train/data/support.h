@@ -2,41 +2,22 @@
 #pragma once
 
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "core/random.h"
+#include "tests/support/temporary_folder.h"
 #include "train/data/batch.h"
 
 namespace ballast {
 
-/// A new folder that is removed with everything in it.
-class TemporaryFolder {
+class DataFolder : public TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "ballast-test-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw IoError("no temporary folder: " + name);
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
   /// Writes a file and returns its path.
   std::string write(const std::string& name, const std::string& content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
-    return (path_ / name).string();
+    put_contents(path() / name, content);
+    return (path() / name).string();
   }
-
- private:
-  std::filesystem::path path_;
 };
 
 inline std::string le16(const std::vector<uint16_t>& ids) {
