@@ -38,7 +38,9 @@ const char* const kFooter =
     "  5 I/O error, 16 stopped by a stability policy, 75 interrupted after a good checkpoint";
 
 std::string version_text() {
-  return concat("ballast ", program_version(), "\n", compiler(), "\n", matmul_backend());
+  return concat("ballast ", program_version(), "\n", compiler(), "\n", matmul_backend(), "\n",
+                "instruction set ", instruction_set(), ", kernels compiled for ",
+                kernel_instruction_set());
 }
 
 std::vector<std::string> command_names(CLI::App& app) {
@@ -75,6 +77,8 @@ int exit_code(const std::exception& error) {
   const auto is = [&](auto* type) { return dynamic_cast<decltype(type)>(&error) != nullptr; };
   if (is(static_cast<const ConfigError*>(nullptr))) return 2;
   if (is(static_cast<const CLI::Error*>(nullptr))) return 2;
+  // A call that the configuration made wrong: "data.train is empty; expected at least one file".
+  if (is(static_cast<const std::invalid_argument*>(nullptr))) return 2;
   if (is(static_cast<const DataError*>(nullptr))) return 3;
   if (is(static_cast<const CheckpointError*>(nullptr))) return 4;
   if (is(static_cast<const IoError*>(nullptr))) return 5;

@@ -33,6 +33,7 @@ const char* const kTiny = BALLAST_SOURCE_DIR "/configs/base/tiny.yaml";
 
 TEST_CASE("each class of error has its exit code", "[train][app]") {
   CHECK(exit_code(ConfigError("")) == 2);
+  CHECK(exit_code(std::invalid_argument("")) == 2);
   CHECK(exit_code(DataError("")) == 3);
   CHECK(exit_code(CheckpointError("")) == 4);
   CHECK(exit_code(IoError("")) == 5);

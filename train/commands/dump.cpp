@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstring>
 #include <filesystem>
+#include <iostream>
 #include <memory>
 
 #include "core/parallel.h"
@@ -24,7 +25,8 @@ struct DumpBatch {
   std::vector<int32_t> tokens, targets;
 };
 
-DumpBatch read_batch(const std::filesystem::path& path, int64_t vocab_size) {
+DumpBatch read_batch(const std::filesystem::path& path, const ModelConfig& model) {
+  const int64_t vocab_size = model.vocab_size.value();
   const SafetensorsFile file(path);
   const StoredTensor* tensor = file.find("tokens");
   if (tensor == nullptr || tensor->type != StoredType::I32 || tensor->shape.size() != 2 ||
@@ -35,6 +37,11 @@ DumpBatch read_batch(const std::filesystem::path& path, int64_t vocab_size) {
   DumpBatch batch;
   batch.rows = tensor->shape[0];
   batch.length = tensor->shape[1] - 1;
+  if (model.position.kind == PositionKind::learned && batch.length > *model.max_seq_len) {
+    throw DataError(
+        concat(path.string(), ": has ", batch.length,
+               " tokens a row; expected at most model.max_seq_len = ", *model.max_seq_len));
+  }
   std::vector<int32_t> all(static_cast<size_t>(tensor->size()));
   file.read(*tensor, std::as_writable_bytes(std::span(all)));
   for (size_t i = 0; i < all.size(); ++i) {
@@ -72,16 +79,19 @@ void add_dump_command(CLI::App& app) {
   command.callback([a] {
     const RunConfig config = load_run_config(a->config.path, a->config.overrides);
     if (config.run.threads > 0) set_n_threads(static_cast<int>(config.run.threads));
-    const DumpBatch batch = read_batch(a->tokens, *config.model.vocab_size);
+    const DumpBatch batch = read_batch(a->tokens, config.model);
     ParameterStore store;
     Model model(config.model, store);
     store.allocate(Dtype::f32);
     if (!a->init.empty()) {
       load_init_file(a->init, store);
     } else if (std::filesystem::is_directory(a->config.path)) {
-      select_checkpoint(a->config.path, parse_step(a->step), CheckpointUse::weights)
-          .checkpoint.value()
-          .load_model(named_values(store));
+      const SelectedCheckpoint selected =
+          select_checkpoint(a->config.path, parse_step(a->step), CheckpointUse::weights);
+      for (const std::string& reason : selected.rejected) {
+        std::cerr << "warning: " << reason << '\n';
+      }
+      selected.checkpoint.value().load_model(named_values(store));
     } else {
       initialise(config.model, store, static_cast<uint64_t>(config.init_seed()));
     }

@@ -18,7 +18,7 @@ void add_generate_command(CLI::App& app) {
     std::string prompt = "\n";
     int64_t n_tokens = 256;
     SamplingOptions sampling;
-    uint64_t seed = 1337;
+    int64_t seed = 1337;
   };
   const auto a = std::make_shared<Arguments>();
   CLI::App& command = *app.add_subcommand("generate", "sample text from a run");
@@ -39,6 +39,7 @@ void add_generate_command(CLI::App& app) {
     validate(a->sampling);
     if (a->n_tokens < 0)
       throw ConfigError(concat("--tokens ", a->n_tokens, ": expected 0 or more"));
+    if (a->seed < 0) throw ConfigError(concat("--seed ", a->seed, ": expected 0 or more"));
     if (a->prompt.empty()) throw ConfigError("--prompt is empty; expected at least one byte");
     const auto run = load_run(a->run, a->step);
     for (const std::string& warning : run->warnings) std::cerr << "warning: " << warning << '\n';
@@ -51,10 +52,13 @@ void add_generate_command(CLI::App& app) {
     std::vector<int32_t> prompt;
     for (const char c : a->prompt) prompt.push_back(static_cast<unsigned char>(c));
     std::cout << a->prompt;
-    TokenSampler sampler(a->sampling, a->seed);
+    TokenSampler sampler(a->sampling, static_cast<uint64_t>(a->seed));
     Tape tape;
-    generate(*run->model, tape, prompt, a->n_tokens, sampler,
-             [](int32_t token) { std::cout.put(static_cast<char>(token)).flush(); });
+    generate(*run->model, tape, prompt, a->n_tokens, sampler, [](int32_t token) {
+      if (!std::cout.put(static_cast<char>(token)).flush()) {
+        throw IoError("stdout: cannot be written");
+      }
+    });
     std::cout << '\n';
   });
 }

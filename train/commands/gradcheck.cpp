@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 
+#include "core/parallel.h"
 #include "core/random.h"
 #include "layers/init.h"
 #include "layers/model.h"
@@ -15,7 +16,9 @@ namespace ballast {
 void add_gradcheck_command(CLI::App& app) {
   struct Arguments {
     ConfigArguments config;
-    GradcheckOptions options{.entries_per_tensor = 8};
+    // The rounding of a loss of a few nats, over h, must stay below 1e-7 of the small gradients of
+    // an untrained model; the extrapolated differences leave an error of order h^4.
+    GradcheckOptions options{.step = 1e-4, .entries_per_tensor = 8};
     int64_t rows = 2, length = 8;
   };
   const auto a = std::make_shared<Arguments>();
@@ -31,6 +34,7 @@ void add_gradcheck_command(CLI::App& app) {
       ->capture_default_str();
   command.callback([a] {
     const RunConfig config = a->config.load();
+    if (config.run.threads > 0) set_n_threads(static_cast<int>(config.run.threads));
     if (a->rows < 1 || a->length < 1 || a->options.entries_per_tensor < 0) {
       throw ConfigError("--rows and --length: expected at least 1; --entries: at least 0");
     }

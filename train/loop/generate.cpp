@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/kernels/reduce.h"
+
 namespace ballast {
 
 void validate(const SamplingOptions& options) {
@@ -26,6 +28,10 @@ int32_t TokenSampler::draw(std::span<const float> logits) {
     const float lb = logits[static_cast<size_t>(b)];
     return la > lb || (la == lb && a < b);
   };
+  // A NaN has no place in an order: sorting it would be undefined.
+  if (!all_finite(logits.data(), static_cast<int64_t>(logits.size()))) {
+    throw StabilityError("the model's logits hold a NaN or an infinity; no token can be drawn");
+  }
   order_.resize(logits.size());
   std::iota(order_.begin(), order_.end(), 0);
   if (options_.temperature == 0.0)

@@ -24,6 +24,7 @@ void validate(const SamplingOptions& options);
 class TokenSampler {
  public:
   TokenSampler(const SamplingOptions& options, uint64_t seed);
+  /// Throws StabilityError unless all logits are finite.
   int32_t draw(std::span<const float> logits);
 
  private:
