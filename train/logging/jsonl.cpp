@@ -96,7 +96,9 @@ bool is_again_met(std::string_view line, int64_t step) {
     const Json event = parse_json(line);
     const auto at = event.at("step").get<int64_t>();
     const auto kind = event.at("kind").get<std::string>();
-    return at > step || (at == step && kind != "checkpoint" && kind != "resume");
+    // The checkpoint of this step, and what earlier resumes of it found, happen only once.
+    const bool is_past = kind == "checkpoint" || kind == "resume" || kind == "checkpoint_rejected";
+    return at > step || (at == step && !is_past);
   } catch (const std::exception&) {
     return true;  // not a whole event
   }

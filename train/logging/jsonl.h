@@ -41,7 +41,7 @@ struct TrimmedLog {
 TrimmedLog trim_metrics(FileSystem& files, const std::filesystem::path& path, int64_t step);
 
 /// Drops from events.jsonl the events that a run resumed at `step` will meet again: those of later
-/// steps, and those of `step` itself other than its checkpoint and earlier resumes of it.
+/// steps, and those of `step` itself other than its checkpoint and what earlier resumes of it left.
 void trim_events(FileSystem& files, const std::filesystem::path& path, int64_t step);
 
 }  // namespace ballast

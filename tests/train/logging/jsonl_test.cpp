@@ -158,7 +158,7 @@ TEST_CASE("events that a resumed run meets again are dropped", "[train][logging]
   const fs::path path = folder / "events.jsonl";
   const std::string kept =
       "{\"step\":3,\"kind\":\"spike\"}\n{\"step\":5,\"kind\":\"checkpoint\"}\n"
-      "{\"step\":5,\"kind\":\"resume\"}\n";
+      "{\"step\":5,\"kind\":\"checkpoint_rejected\"}\n{\"step\":5,\"kind\":\"resume\"}\n";
   put_contents(
       path,
       kept + "{\"step\":5,\"kind\":\"spike\"}\n{\"step\":9,\"kind\":\"checkpoint\"}\n{\"step\":");
