@@ -22,9 +22,9 @@ void add_config_command(CLI::App& app) {
     for (const std::string& note : notes) std::cerr << "note: " << note << '\n';
     std::cout << "ok: " << c.run.name << ": " << c.model.n_layers << " layers, d_model "
               << c.model.d_model << ", " << c.model.n_heads << " heads, vocabulary "
-              << *c.model.vocab_size << ", "
-              << count_parameters(c.model).total << " parameters; " << c.train.steps << " steps of "
-              << c.train.batch_size * c.data.seq_len << " tokens\n";
+              << *c.model.vocab_size << ", " << count_parameters(c.model).total << " parameters; "
+              << c.train.steps << " steps of " << c.train.batch_size * c.data.seq_len
+              << " tokens\n";
   });
 
   CLI::App& show = *config.add_subcommand("show", "print a configuration with every key resolved");

@@ -44,7 +44,9 @@ std::string cpu_model() {
   return "unknown";
 }
 
-std::string program_version() { return BALLAST_VERSION; }
+std::string program_version() {
+  return BALLAST_VERSION;
+}
 
 std::string compiler() {
 #if defined(__clang__)
