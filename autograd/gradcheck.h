@@ -11,7 +11,6 @@
 namespace ballast {
 
 struct GradcheckOptions {
-  double step = 2e-5;               ///< h, relative to max(1, |x|)
   double tolerance = 1e-7;          ///< largest error that passes, by the measure below
   int64_t entries_per_tensor = 64;  ///< entries drawn from each parameter; 0 = all
   uint64_t seed = 1;
@@ -30,9 +29,11 @@ struct GradcheckReport {
 /// Differentiates the scalar that `loss` records with respect to every parameter of the store.
 /// The error of a tensor is max|analytic - numeric| / max(largest |numeric| of the tensor, 1 % of
 /// the largest of all tensors). Numeric: central differences at h and h/2, extrapolated
-/// (Richardson); an entry whose two estimates disagree lies at a kink and is redrawn. Passes if no
-/// error exceeds the tolerance and at most 0.1 % of the entries (but always one is allowed) were
-/// redrawn. Throws std::invalid_argument unless the store holds float64 with gradients.
+/// (Richardson). h is 2e-4, 2e-5 or 1e-3 times max(1, |x|), whichever pair agrees best: curvature
+/// spoils large steps, the rounding of the loss small ones; the analytic gradient has no say. An
+/// entry whose two estimates disagree at every h lies at a kink and is redrawn. Passes if no error
+/// exceeds the tolerance and at most 0.1 % of the entries (but always one is allowed) were redrawn.
+/// Throws std::invalid_argument unless the store holds float64 with gradients.
 GradcheckReport gradcheck(ParameterStore& store, const std::function<Var(Tape&)>& loss,
                           const GradcheckOptions& options = {});
 

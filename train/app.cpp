@@ -133,7 +133,9 @@ RunConfig ConfigArguments::load(std::vector<std::string>* notes) const {
 
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments) {
   command.add_option("CONFIG", arguments.path, "configuration file (YAML)")->required();
-  command.add_option("key=value", arguments.overrides, "settings that win over the file's");
+  // CLI11 2.4 refuses '=' in a positional's own name.
+  command.add_option("overrides", arguments.overrides, "settings that win over the file's")
+      ->type_name("key=value ...");
 }
 
 }  // namespace ballast

@@ -19,6 +19,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+./scripts/setup.sh time
 ./scripts/build.sh release ballast fma_peak
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,7 +1,13 @@
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "autograd/ops.h"
+#include "layers/model.h"
 #include "tests/support/catch.h"
 #include "train/config/run_config.h"
 
@@ -23,6 +29,53 @@ TEST_CASE("every configuration that ships loads, without idle keys, and round-tr
     CHECK_FALSE(dump_config(config).empty());
   }
   CHECK(n_files >= 7);
+}
+
+TEST_CASE("every operation of a shipped configuration is one whose gradient is checked",
+          "[configs]") {
+  namespace fs = std::filesystem;
+  for (const auto& entry :
+       fs::recursive_directory_iterator(fs::path(BALLAST_SOURCE_DIR) / "configs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    if (entry.path().parent_path().filename() == "studies") continue;  // no run configurations
+    const std::vector<std::string> one_layer = {"model.n_layers=1"};
+    const RunConfig config = load_config(entry.path(), one_layer);
+    ParameterStore store;
+    Model model(config.model, store);
+    store.allocate(Dtype::f32, false);
+    const int32_t tokens[] = {1, 2}, targets[] = {2, 3};
+    Tape tape;
+    ForwardContext context;
+    context.training = true;
+    model.loss(tape, {tokens, 1, 2}, targets, {.denominator = 2}, context);
+    CHECK(tape.n_nodes() > 5);
+    tape.for_each_node([&](const char* scope, std::string_view op) {
+      CAPTURE(entry.path(), scope, op);
+      CHECK(std::find(kOpNames.begin(), kOpNames.end(), op) != kOpNames.end());
+    });
+  }
+}
+
+TEST_CASE("every file of autograd/ops records an operation of the list", "[configs]") {
+  namespace fs = std::filesystem;
+  std::set<std::string> named;
+  for (const auto& entry :
+       fs::directory_iterator(fs::path(BALLAST_SOURCE_DIR) / "autograd" / "ops")) {
+    std::ifstream file(entry.path());
+    const std::string text((std::istreambuf_iterator<char>(file)),
+                           std::istreambuf_iterator<char>());
+    // What a node's name() returns: the literals between "name() const override {" and "}".
+    for (size_t at = 0; (at = text.find("name() const override {", at)) != std::string::npos;) {
+      const size_t end = text.find('}', at);
+      for (size_t quote = text.find('"', at); quote < end;) {
+        const size_t close = text.find('"', quote + 1);
+        named.insert(text.substr(quote + 1, close - quote - 1));
+        quote = text.find('"', close + 1);
+      }
+      at = end;
+    }
+  }
+  CHECK(named == std::set<std::string>(kOpNames.begin(), kOpNames.end()));
 }
 
 TEST_CASE("the benchmark models have the sizes their names stand for", "[configs]") {

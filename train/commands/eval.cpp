@@ -22,7 +22,8 @@ void add_eval_command(CLI::App& app) {
       *app.add_subcommand("eval", "validation loss, perplexity and bits per byte of a run");
   command.add_option("RUN", a->run.path, "run folder, or the configuration it was made from")
       ->required();
-  command.add_option("key=value", a->run.overrides, "settings that win over the run's");
+  command.add_option("overrides", a->run.overrides, "settings that win over the run's")
+      ->type_name("key=value ...");
   command.add_option("--step", a->step, "which weights: N | best | latest")->capture_default_str();
   command.callback([a] {
     const auto run = load_run(a->run.path, a->step, a->run.overrides);

@@ -29,11 +29,13 @@ std::string scaled(double x, const char* unit) {
   return out.str();
 }
 
-// FLOP/s of the product that most of the model's work looks like, best of a few.
+// FLOP/s of the product that most of the model's work looks like, best of a few. Its sizes are
+// bounded: a plan is also for models that do not fit.
 double measured_flops(const RunConfig& c) {
-  const int64_t m = c.train.batch_size / c.train.grad_accum * c.data.seq_len;
-  const int64_t n = c.model.d_ff();
-  const int64_t k = c.model.d_model;
+  const int64_t m =
+      std::min<int64_t>(c.train.batch_size / c.train.grad_accum * c.data.seq_len, 4096);
+  const int64_t n = std::min<int64_t>(c.model.d_ff(), 4096);
+  const int64_t k = std::min<int64_t>(c.model.d_model, 1024);
   std::vector<float> a(static_cast<size_t>(m * k), 1.0F), b(static_cast<size_t>(n * k), 1.0F);
   std::vector<float> out(static_cast<size_t>(m * n));
   double best = 0.0;

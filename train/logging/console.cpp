@@ -27,12 +27,16 @@ std::string formatted(const char* format, Args... args) {
 
 }  // namespace
 
-Console Console::for_stderr() {
+bool Console::may_refresh(bool is_terminal) {
   const char* no_color = std::getenv("NO_COLOR");
   const char* term = std::getenv("TERM");
   const bool plain = (no_color != nullptr && *no_color != '\0') || term == nullptr ||
                      *term == '\0' || std::strcmp(term, "dumb") == 0;
-  return Console(STDERR_FILENO, !plain && ::isatty(STDERR_FILENO) == 1);
+  return is_terminal && !plain;
+}
+
+Console Console::for_stderr() {
+  return Console(STDERR_FILENO, may_refresh(::isatty(STDERR_FILENO) == 1));
 }
 
 void Console::write_all(std::string_view text) {
@@ -47,9 +51,10 @@ void Console::write_all(std::string_view text) {
 }
 
 size_t Console::width() const {
+  // The last column stays free: some terminals wrap as soon as it is written.
+  if (columns_ > 1) return columns_ - 1;
   winsize size{};
   const bool known = ::ioctl(fd_, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
-  // The last column stays free: some terminals wrap as soon as it is written.
   return (known ? size.ws_col : kUsualWidth) - 1;
 }
 

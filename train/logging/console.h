@@ -18,7 +18,11 @@ class Console {
  public:
   /// stderr. No refreshing when it is no terminal, with NO_COLOR, or with TERM=dumb.
   static Console for_stderr();
-  Console(int fd, bool refreshes) : fd_(fd), refreshes_(refreshes) {}
+  /// What for_stderr() decides by: the environment may refuse what a terminal could do.
+  static bool may_refresh(bool is_terminal);
+  /// columns: width of the terminal; 0 = ask it.
+  Console(int fd, bool refreshes, size_t columns = 0)
+      : fd_(fd), refreshes_(refreshes), columns_(columns) {}
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
   Console(Console&&) = default;
@@ -40,6 +44,7 @@ class Console {
 
   int fd_;
   bool refreshes_;
+  size_t columns_;
   std::string progress_;  ///< as it stands on the screen, empty if there is none
   std::string buffer_;
 };

@@ -71,7 +71,7 @@ void generate(Model& model, Tape& tape, std::span<const int32_t> prompt, int64_t
   const auto prompt_length = static_cast<int64_t>(prompt.size());
   // Learned positions end here, and no other kind was trained on anything beyond.
   const int64_t limit = *model.config().max_seq_len;
-  const int64_t capacity = std::min(limit, prompt_length + n_tokens);
+  const int64_t capacity = n_tokens < limit - prompt_length ? prompt_length + n_tokens : limit;
   KvCaches caches(model.config(), tape.dtype(), capacity);
   std::vector<int32_t> text(prompt.begin(), prompt.end());
   // What the model has not seen yet; a prompt longer than the context loses its beginning.

@@ -369,7 +369,9 @@ void Run::describe(int64_t step, const Outcome& outcome) {
   } else {
     record_.add("skipped", true);
   }
-  record_.add("perf/tokens_per_s", static_cast<double>(tokens) / outcome.seconds);
+  if (result != nullptr) {
+    record_.add("perf/tokens_per_s", static_cast<double>(tokens) / outcome.seconds);
+  }
   record_.add("perf/step_ms", 1e3 * outcome.seconds);
   if (result != nullptr && config_.monitor.logits > 0 && step % config_.monitor.logits == 0) {
     record_.add("logits/logsumexp", result->lse_mean);
