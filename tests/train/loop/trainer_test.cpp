@@ -293,7 +293,7 @@ TEST_CASE("a checkpoint carries a validation loss only if it is that of its weig
   }
 }
 
-TEST_CASE("--resume takes auto, latest, a step and a path", "[train][loop]") {
+TEST_CASE("resume takes auto, latest, a step and a path", "[train][loop]") {
   const SmallRun r;
   const Words common = {"train.checkpoint_every=4", "train.eval_every=4"};
   // auto begins what is not there.
