@@ -6,13 +6,13 @@
 
 namespace {
 
-// libgomp's threads spin 5 ms at every barrier before they sleep. Where another process holds a
-// core they wait for each other's time slices: a step was seen to take 5 times as long. 0.1 ms is
-// enough for the barriers of a step. libgomp reads the variable when it is loaded, hence the second
-// start.
+// libgomp's threads spin 300000 rounds (some 5 ms) at a barrier before they sleep; where another
+// process holds a core they wait out each other's time slices, and a step was seen to take 5 times
+// as long. On four idle cores 100000 rounds cost nothing on configs/bench/s.yaml, 10000 cost 5-15
+// %. libgomp reads the variable when it is loaded, hence the second start.
 void bound_spinning(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  ::setenv("GOMP_SPINCOUNT", "10000", 1);
+  ::setenv("GOMP_SPINCOUNT", "100000", 1);
   ::execv("/proc/self/exe", argv);  // where this fails, the run is only slower
 }
 
