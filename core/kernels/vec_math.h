@@ -47,7 +47,7 @@ BALLAST_VEC float log(float x) {
   const float normal = is_small ? x * 8388608.0F : x;  // 2^23
   // x = 2^k * m with sqrt(1/2) <= m < sqrt(2).
   constexpr int32_t kSqrtHalf = 0x3f3504f3;
-  const int32_t bits = std::bit_cast<int32_t>(normal) - kSqrtHalf;
+  const auto bits = static_cast<int32_t>(std::bit_cast<uint32_t>(normal) - uint32_t{kSqrtHalf});
   const float k = static_cast<float>(bits >> 23) - (is_small ? 23.0F : 0.0F);
   const float f = std::bit_cast<float>((bits & 0x007fffff) + kSqrtHalf) - 1.0F;
   float q = 0.0674660131F;

@@ -34,6 +34,7 @@ function(add_tests_of spec prefix)
       continue()
     endif()
     string(REGEX REPLACE "([][,\\\"])" "\\\\\\1" exactly "${name}")
+    string(REGEX REPLACE "^([-~])" "\\\\\\1" exactly "${exactly}")   # no option, no exclusion
     add_test("${prefix}${name}" "${binary}" "${exactly}" ${no_test_fails})
     set_tests_properties("${prefix}${name}" PROPERTIES ENVIRONMENT "${environment}" ${ARGN})
   endwhile()
