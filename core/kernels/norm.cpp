@@ -78,24 +78,22 @@ struct RowMeans {
   T g_xhat;
 };
 
-template <bool kCentred, bool kStream, bool kAccumulate, class T>
-void write_row(const T* ds, const T* dy, const T* x, const T* gain, T mean, T rstd,
-               RowMeans<T> means, int64_t C, T* dx) {
+template <bool kCentred, bool kAccumulate, class T>
+void write_row(const T* dy, const T* x, const T* gain, T mean, T rstd, RowMeans<T> means, int64_t C,
+               T* dx) {
 #pragma omp simd
   for (int64_t c = 0; c < C; ++c) {
     const T xhat = (x[c] - mean) * rstd;
     T value = dy[c] * gain[c] - xhat * means.g_xhat;
     if constexpr (kCentred) value -= means.g;
     value *= rstd;
-    if constexpr (kStream) value += ds[c];
     store<kAccumulate>(dx[c], value);
   }
 }
 
 template <bool kCentred, class T>
-void backward(const T* ds, const T* dy, const T* x, const T* w, T gain_offset, const T* mean,
-              const T* rstd, int64_t rows, int64_t C, Gradient<T> dx, Gradient<T> df,
-              Gradient<T> dw, Gradient<T> db) {
+void backward(const T* dy, const T* x, const T* w, T gain_offset, const T* mean, const T* rstd,
+              int64_t rows, int64_t C, Gradient<T> dx, Gradient<T> dw, Gradient<T> db) {
   const int64_t chunks = row_chunks(rows);
   const int64_t n_partials = chunks * C;
   T* const gain = scratch<T>(ScratchSlot::kernel, C + 2 * n_partials);
@@ -103,20 +101,6 @@ void backward(const T* ds, const T* dy, const T* x, const T* w, T gain_offset, c
   T* const db_partials = dw_partials + n_partials;
   fill_gain(w, gain_offset, C, gain);
   const T inv_C = T{1} / static_cast<T>(C);
-
-  // Called once for each output: computing the row twice is cheaper than a copy through memory.
-  const auto write = [=](Gradient<T> out, int64_t row, RowMeans<T> means) {
-    if (out.out == nullptr) return;
-    const int64_t at = row * C;
-    const T m = kCentred ? mean[row] : T{0};
-    with_flag(ds != nullptr, [&](auto stream) {
-      with_flag(out.accumulate, [&](auto accumulate) {
-        write_row<kCentred, stream.value, accumulate.value>(ds + (stream.value ? at : 0), dy + at,
-                                                            x + at, gain, m, rstd[row], means, C,
-                                                            out.out + at);
-      });
-    });
-  };
 
   parallel_ranges(chunks, std::max<int64_t>(1, row_grain(C) / kRowChunk),
                   [=](int64_t first, int64_t last) {
@@ -132,7 +116,7 @@ void backward(const T* ds, const T* dy, const T* x, const T* w, T gain_offset, c
                         const T m = kCentred ? mean[row] : T{0};
                         const T r = rstd[row];
                         RowMeans<T> means{T{0}, T{0}};
-                        if (dx.out != nullptr || df.out != nullptr) {
+                        if (dx.out != nullptr) {
                           T sum_g{0};
                           T sum_g_xhat{0};
 #pragma omp simd reduction(+ : sum_g, sum_g_xhat)
@@ -151,15 +135,11 @@ void backward(const T* ds, const T* dy, const T* x, const T* w, T gain_offset, c
 #pragma omp simd
                           for (int64_t c = 0; c < C; ++c) db_row[c] += grad[c];
                         }
-                        // ds may share memory with one of the outputs: the other one is written
-                        // first.
-                        if (dx.out == ds) {
-                          write(df, row, means);
-                          write(dx, row, means);
-                        } else {
-                          write(dx, row, means);
-                          write(df, row, means);
-                        }
+                        if (dx.out == nullptr) continue;
+                        with_flag(dx.accumulate, [&](auto accumulate) {
+                          write_row<kCentred, accumulate.value>(grad, in, gain, m, r, means, C,
+                                                                dx.out + row * C);
+                        });
                       }
                     }
                   });
@@ -182,8 +162,7 @@ template <class T>
 void layer_norm_backward(const T* dy, const T* x, const T* w, T gain_offset, const T* mean,
                          const T* rstd, int64_t rows, int64_t C, T* dx, bool accumulate_dx, T* dw,
                          bool accumulate_dw, T* db, bool accumulate_db) {
-  backward<true>(kNone<const T>, dy, x, w, gain_offset, mean, rstd, rows, C,
-                 Gradient<T>{dx, accumulate_dx}, Gradient<T>{nullptr, false},
+  backward<true>(dy, x, w, gain_offset, mean, rstd, rows, C, Gradient<T>{dx, accumulate_dx},
                  Gradient<T>{dw, accumulate_dw}, Gradient<T>{db, accumulate_db});
 }
 
@@ -198,9 +177,9 @@ template <class T>
 void rms_norm_backward(const T* dy, const T* x, const T* w, T gain_offset, const T* rstd,
                        int64_t rows, int64_t C, T* dx, bool accumulate_dx, T* dw,
                        bool accumulate_dw) {
-  backward<false>(kNone<const T>, dy, x, w, gain_offset, kNone<const T>, rstd, rows, C,
-                  Gradient<T>{dx, accumulate_dx}, Gradient<T>{nullptr, false},
-                  Gradient<T>{dw, accumulate_dw}, Gradient<T>{nullptr, false});
+  backward<false>(dy, x, w, gain_offset, kNone<const T>, rstd, rows, C,
+                  Gradient<T>{dx, accumulate_dx}, Gradient<T>{dw, accumulate_dw},
+                  Gradient<T>{nullptr, false});
 }
 
 template <class T>
@@ -210,28 +189,9 @@ void add_layer_norm_forward(const T* x, const T* f, const T* w, const T* b, T ga
 }
 
 template <class T>
-void add_layer_norm_backward(const T* ds, const T* dy, const T* s, const T* w, T gain_offset,
-                             const T* mean, const T* rstd, int64_t rows, int64_t C, T* dx,
-                             bool accumulate_dx, T* df, bool accumulate_df, T* dw,
-                             bool accumulate_dw, T* db, bool accumulate_db) {
-  backward<true>(ds, dy, s, w, gain_offset, mean, rstd, rows, C, Gradient<T>{dx, accumulate_dx},
-                 Gradient<T>{df, accumulate_df}, Gradient<T>{dw, accumulate_dw},
-                 Gradient<T>{db, accumulate_db});
-}
-
-template <class T>
 void add_rms_norm_forward(const T* x, const T* f, const T* w, T gain_offset, T eps, int64_t rows,
                           int64_t C, T* s, T* y, T* rstd) {
   forward<false, true>(x, f, w, kNone<const T>, gain_offset, eps, rows, C, s, y, kNone<T>, rstd);
-}
-
-template <class T>
-void add_rms_norm_backward(const T* ds, const T* dy, const T* s, const T* w, T gain_offset,
-                           const T* rstd, int64_t rows, int64_t C, T* dx, bool accumulate_dx, T* df,
-                           bool accumulate_df, T* dw, bool accumulate_dw) {
-  backward<false>(ds, dy, s, w, gain_offset, kNone<const T>, rstd, rows, C,
-                  Gradient<T>{dx, accumulate_dx}, Gradient<T>{df, accumulate_df},
-                  Gradient<T>{dw, accumulate_dw}, Gradient<T>{nullptr, false});
 }
 
 #define BALLAST_INSTANTIATE(T)                                                                     \
@@ -244,13 +204,8 @@ void add_rms_norm_backward(const T* ds, const T* dy, const T* s, const T* w, T g
                                   bool, T*, bool);                                                 \
   template void add_layer_norm_forward(const T*, const T*, const T*, const T*, T, T, int64_t,      \
                                        int64_t, T*, T*, T*, T*);                                   \
-  template void add_layer_norm_backward(const T*, const T*, const T*, const T*, T, const T*,       \
-                                        const T*, int64_t, int64_t, T*, bool, T*, bool, T*, bool,  \
-                                        T*, bool);                                                 \
   template void add_rms_norm_forward(const T*, const T*, const T*, T, T, int64_t, int64_t, T*, T*, \
-                                     T*);                                                          \
-  template void add_rms_norm_backward(const T*, const T*, const T*, const T*, T, const T*,         \
-                                      int64_t, int64_t, T*, bool, T*, bool, T*, bool);
+                                     T*);
 BALLAST_INSTANTIATE(float)
 BALLAST_INSTANTIATE(double)
 #undef BALLAST_INSTANTIATE

@@ -33,28 +33,15 @@ void rms_norm_backward(const T* dy, const T* x, const T* w, T gain_offset, const
                        int64_t rows, int64_t C, T* dx, bool accumulate_dx, T* dw,
                        bool accumulate_dw);
 
-/// s = x + f, y = layer_norm(s): one pass over memory. s may be x or f.
+/// s = x + f, y = layer_norm(s): one pass over memory. s may be x or f. The gradient of both
+/// addends is what reaches s from elsewhere, to which layer_norm_backward at s adds.
 template <class T>
 void add_layer_norm_forward(const T* x, const T* f, const T* w, const T* b, T gain_offset, T eps,
                             int64_t rows, int64_t C, T* s, T* y, T* mean, T* rstd);
-
-/// dx and df (+)= ds + the gradient of layer_norm at s: both addends have the same gradient.
-/// ds, the gradient that reaches s from elsewhere, may be null, and may be dx or df.
-template <class T>
-void add_layer_norm_backward(const T* ds, const T* dy, const T* s, const T* w, T gain_offset,
-                             const T* mean, const T* rstd, int64_t rows, int64_t C, T* dx,
-                             bool accumulate_dx, T* df, bool accumulate_df, T* dw,
-                             bool accumulate_dw, T* db, bool accumulate_db);
 
 /// s = x + f, y = rms_norm(s).
 template <class T>
 void add_rms_norm_forward(const T* x, const T* f, const T* w, T gain_offset, T eps, int64_t rows,
                           int64_t C, T* s, T* y, T* rstd);
-
-/// dx and df (+)= ds + the gradient of rms_norm at s.
-template <class T>
-void add_rms_norm_backward(const T* ds, const T* dy, const T* s, const T* w, T gain_offset,
-                           const T* rstd, int64_t rows, int64_t C, T* dx, bool accumulate_dx, T* df,
-                           bool accumulate_df, T* dw, bool accumulate_dw);
 
 }  // namespace ballast
