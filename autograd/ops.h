@@ -19,9 +19,16 @@ inline constexpr std::array<std::string_view, 14> kOpNames = {
     "embedding",  "glu",         "layer_norm",     "linear",       "lm_head_loss",     "rms_norm",
     "rope",       "weighted_sum"};
 
-/// y = x weight^T + bias.   x: (..., C)   weight: (N, C)   bias: (N) or undefined   returns (...,
-/// N). Saves nothing: backward reads x.
-Var linear(Tape& tape, Var x, Var weight, Var bias = {});
+/// A range of the columns of each row. Some operations read one of wider rows: two that share a
+/// value each write their own columns of its gradient, and together they must cover all of it.
+struct Columns {
+  int64_t begin = 0;
+  int64_t width = 0;  ///< 0: all from `begin` on
+};
+
+/// y = x weight^T + bias.   x: (..., C)   weight: (N, C)   bias: (M) or undefined, M <= N, added to
+/// the outputs from `bias_begin` on   returns (..., N). Saves nothing: backward reads x.
+Var linear(Tape& tape, Var x, Var weight, Var bias = {}, int64_t bias_begin = 0);
 
 /// y = x + branch, of equal shapes. Reuses the branch's memory where nobody else reads it; both
 /// inputs share one gradient.

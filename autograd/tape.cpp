@@ -128,6 +128,7 @@ void Tape::backward(Var loss) {
           reached || slot(node.record.outputs[static_cast<size_t>(o)]).grad != BufferPool::kNone;
     }
     if (!reached) continue;
+    check_columns(node);
     if (!subscriptions_.empty()) notify(node, true);
     node.backward(*this);
     for (int o = 0; o < node.record.n_outputs; ++o) {
@@ -135,7 +136,16 @@ void Tape::backward(Var loss) {
       if (s.grad == BufferPool::kNone) continue;
       pool_.release(s.grad);
       s.grad = BufferPool::kNone;
+      s.columns_written = 0;
     }
+  }
+}
+
+void Tape::check_columns(const Node& node) {
+  for (int o = 0; o < node.record.n_outputs; ++o) {
+    const Slot& s = slot(node.record.outputs[static_cast<size_t>(o)]);
+    check_internal(s.columns_written == 0 || s.columns_written == s.value.shape.back(),
+                   "some columns of a gradient were never written");
   }
 }
 
@@ -174,6 +184,17 @@ GradRef Tape::grad(Var input) {
     return {s.parameter_grad, written};
   }
   return open_grad(input);
+}
+
+GradRef Tape::grad_columns(Var input, int64_t width) {
+  if (!needs_grad(input)) return {};
+  Slot& s = slot(input);
+  check_internal(s.parts == nullptr, "a parameter's gradient was asked for by columns");
+  check_internal((s.grad == BufferPool::kNone) == (s.columns_written == 0),
+                 "a value is read both whole and by columns");
+  const GradRef gradient = open_grad(input);
+  s.columns_written += width;
+  return {gradient.tensor, false};
 }
 
 Tensor Tape::exclusive_output_grad(Var output) {

@@ -116,6 +116,10 @@ class Tape {
   GradRef open_grad(Var output);
   /// In backward(): where to put a contribution to an input's gradient.
   GradRef grad(Var input);
+  /// In backward(): where to write `width` columns of an input's gradient. For nodes that share an
+  /// input and each read columns of their own: nothing is there to add to, and together they must
+  /// write all columns.
+  GradRef grad_columns(Var input, int64_t width);
   /// In backward(): the whole contribution to `input` equals the gradient of `output`. Costs
   /// nothing for the first contribution: both then share one buffer until somebody adds to it.
   void pass_grad(Var output, Var input);
@@ -144,7 +148,8 @@ class Tape {
     int32_t n_parts = 0;
     int32_t n_uses = 0;
     bool needs_grad = false;
-    bool overwritten = false;  // a later node works in its memory
+    bool overwritten = false;     // a later node works in its memory
+    int64_t columns_written = 0;  // by grad_columns()
     Tensor parameter_grad;
   };
   struct Subscription {
@@ -159,6 +164,7 @@ class Tape {
   const char* copy_scope();
   void notify(const Node& node, bool backward);
   void make_exclusive(Slot& s);
+  void check_columns(const Node& node);
   Var add_output(Node& node, Tensor memory, std::initializer_list<Var> inputs);
   void accumulate(BufferPool::Handle from, Var input);
 

@@ -8,15 +8,21 @@ namespace {
 
 struct Linear final : Node {
   Var x, weight, bias, y;
+  int64_t bias_begin = 0;
 
   const char* name() const override { return "linear"; }
 
   void forward(Tape& tape) override {
     dispatch(tape.dtype(), [&]<class T>() {
       const auto [rows, n, c] = sizes(tape);
+      const bool is_bias_whole = bias.defined() && tape.value(bias).size() == n;
       matmul<T>(rows, n, c, {tape.value(x).data<T>(), c}, {tape.value(weight).data<T>(), c, true},
                 false, {tape.value(y).data<T>(), n},
-                bias.defined() ? tape.value(bias).data<T>() : nullptr);
+                is_bias_whole ? tape.value(bias).data<T>() : nullptr);
+      if (bias.defined() && !is_bias_whole) {
+        add_bias(tape.value(y).data<T>() + bias_begin, rows, tape.value(bias).size(), n,
+                 tape.value(bias).data<T>());
+      }
     });
   }
 
@@ -32,7 +38,9 @@ struct Linear final : Node {
         matmul<T>(n, c, rows, {dy, n, true}, {tape.value(x).data<T>(), c}, dw.accumulate,
                   {dw.data<T>(), c});
       }
-      if (const GradRef db = tape.grad(bias)) column_sum(dy, rows, n, db.data<T>(), db.accumulate);
+      if (const GradRef db = tape.grad(bias)) {
+        column_sum(dy + bias_begin, rows, db.tensor.size(), n, db.data<T>(), db.accumulate);
+      }
     });
   }
 
@@ -48,7 +56,7 @@ struct Linear final : Node {
 
 }  // namespace
 
-Var linear(Tape& tape, Var x, Var weight, Var bias) {
+Var linear(Tape& tape, Var x, Var weight, Var bias, int64_t bias_begin) {
   const Shape& in = tape.value(x).shape;
   const Shape& w = tape.value(weight).shape;
   check(w.rank() == 2, "[linear] weight is ", w, "; expected (out, in)");
@@ -56,7 +64,9 @@ Var linear(Tape& tape, Var x, Var weight, Var bias) {
         " expects last dimension ", w[1]);
   if (bias.defined()) {
     const Shape& b = tape.value(bias).shape;
-    check(b.rank() == 1 && b[0] == w[0], "[linear] bias is ", b, " but weight ", w, " has ", w[0],
+    check(b.rank() == 1 && bias_begin >= 0 && bias_begin + b[0] <= w[0] &&
+              (bias_begin > 0 || b[0] <= w[0]),
+          "[linear] bias is ", b, " from output ", bias_begin, " on but weight ", w, " has ", w[0],
           " outputs");
   }
   Shape out;
@@ -66,6 +76,7 @@ Var linear(Tape& tape, Var x, Var weight, Var bias) {
   node.x = x;
   node.weight = weight;
   node.bias = bias;
+  node.bias_begin = bias_begin;
   node.y = tape.output(node, out, {x, weight, bias});
   tape.run(node);
   return node.y;

@@ -78,7 +78,8 @@ struct LmHeadLoss final : Node {
       if (const GradRef dw = tape.grad(weight)) {
         matmul<T>(v, c, n, {logits, v, true}, {x, c}, dw.accumulate, {dw.data<T>(), c});
       }
-      if (const GradRef db = tape.grad(bias)) column_sum(logits, n, v, db.data<T>(), db.accumulate);
+      if (const GradRef db = tape.grad(bias))
+        column_sum(logits, n, v, v, db.data<T>(), db.accumulate);
     }
     *stats = sum_rows(rows, row_max.data<T>());
     *tape.value(total).data<T>() = static_cast<T>(stats->ce + stats->z);

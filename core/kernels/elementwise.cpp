@@ -58,10 +58,10 @@ void convert(const bf16* x, int64_t n, float* out) {
 }
 
 template <class T>
-void add_bias(T* y, int64_t rows, int64_t N, const T* b) {
+void add_bias(T* y, int64_t rows, int64_t N, int64_t stride, const T* b) {
   parallel_rows(rows, N, [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      T* const out = y + row * N;
+      T* const out = y + row * stride;
 #pragma omp simd
       for (int64_t c = 0; c < N; ++c) out[c] += b[c];
     }
@@ -69,7 +69,7 @@ void add_bias(T* y, int64_t rows, int64_t N, const T* b) {
 }
 
 template <class T>
-void column_sum(const T* x, int64_t rows, int64_t N, T* out, bool accumulate) {
+void column_sum(const T* x, int64_t rows, int64_t N, int64_t stride, T* out, bool accumulate) {
   const int64_t chunks = row_chunks(rows);
   T* const partials = scratch<T>(ScratchSlot::kernel, chunks * N);
   const int64_t grain = std::max<int64_t>(1, row_grain(N) / kRowChunk);
@@ -80,14 +80,14 @@ void column_sum(const T* x, int64_t rows, int64_t N, T* out, bool accumulate) {
       const int64_t end = std::min(rows, (chunk + 1) * kRowChunk);
       int64_t row = chunk * kRowChunk;
       for (; row + 4 <= end; row += 4) {  // four rows for each access to the sums
-        const T* const in = x + row * N;
+        const T* const in = x + row * stride;
 #pragma omp simd
         for (int64_t c = 0; c < N; ++c) {
-          sum[c] += (in[c] + in[N + c]) + (in[2 * N + c] + in[3 * N + c]);
+          sum[c] += (in[c] + in[stride + c]) + (in[2 * stride + c] + in[3 * stride + c]);
         }
       }
       for (; row < end; ++row) {
-        const T* const in = x + row * N;
+        const T* const in = x + row * stride;
 #pragma omp simd
         for (int64_t c = 0; c < N; ++c) sum[c] += in[c];
       }
@@ -96,14 +96,14 @@ void column_sum(const T* x, int64_t rows, int64_t N, T* out, bool accumulate) {
   add_partials(partials, chunks, N, out, accumulate);
 }
 
-#define BALLAST_INSTANTIATE(T)                            \
-  template void add(const T*, const T*, int64_t, T*);     \
-  template void add_inplace(const T*, int64_t, T*);       \
-  template void scale(const T*, T, int64_t, T*, bool);    \
-  template void copy(const T*, int64_t, T*);              \
-  template void fill(T, int64_t, T*);                     \
-  template void add_bias(T*, int64_t, int64_t, const T*); \
-  template void column_sum(const T*, int64_t, int64_t, T*, bool);
+#define BALLAST_INSTANTIATE(T)                                     \
+  template void add(const T*, const T*, int64_t, T*);              \
+  template void add_inplace(const T*, int64_t, T*);                \
+  template void scale(const T*, T, int64_t, T*, bool);             \
+  template void copy(const T*, int64_t, T*);                       \
+  template void fill(T, int64_t, T*);                              \
+  template void add_bias(T*, int64_t, int64_t, int64_t, const T*); \
+  template void column_sum(const T*, int64_t, int64_t, int64_t, T*, bool);
 BALLAST_INSTANTIATE(float)
 BALLAST_INSTANTIATE(double)
 #undef BALLAST_INSTANTIATE

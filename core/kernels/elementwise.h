@@ -30,12 +30,13 @@ void convert(const float* x, int64_t n, bf16* out);
 /// Exact.
 void convert(const bf16* x, int64_t n, float* out);
 
-/// y[r, :] += b.   y: (rows, N)   b: (N).   Its gradient in b is column_sum.
+/// y[r, c] += b[c], c < N.   y: rows of N values that begin `stride` apart   b: (N).
+/// Its gradient in b is column_sum.
 template <class T>
-void add_bias(T* y, int64_t rows, int64_t N, const T* b);
+void add_bias(T* y, int64_t rows, int64_t N, int64_t stride, const T* b);
 
-/// out[c] = sum over rows of x[r, c].   x: (rows, N)   out: (N)
+/// out[c] = sum over rows of x[r, c], c < N.   x: rows that begin `stride` apart   out: (N)
 template <class T>
-void column_sum(const T* x, int64_t rows, int64_t N, T* out, bool accumulate);
+void column_sum(const T* x, int64_t rows, int64_t N, int64_t stride, T* out, bool accumulate);
 
 }  // namespace ballast

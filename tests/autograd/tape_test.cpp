@@ -48,6 +48,36 @@ std::vector<double> scaled(double factor) {
   return c;
 }
 
+// Reads one column of x, as attention and the feed-forward of a parallel block do with theirs.
+struct Column final : Node {
+  Var x, y;
+  int64_t column = 0;
+
+  const char* name() const override { return "column"; }
+  void forward(Tape& tape) override {
+    const int64_t stride = tape.value(x).shape.back();
+    for (int64_t r = 0; r < tape.value(y).size(); ++r) {
+      tape.value(y).data<double>()[r] = tape.value(x).data<double>()[r * stride + column];
+    }
+  }
+  void backward(Tape& tape) override {
+    const GradRef dx = tape.grad_columns(x, 1);
+    const int64_t stride = dx.tensor.shape.back();
+    for (int64_t r = 0; r < tape.value(y).size(); ++r) {
+      dx.data<double>()[r * stride + column] = tape.output_grad(y).data<double>()[r];
+    }
+  }
+};
+
+Var column(Tape& tape, Var x, int64_t index) {
+  auto& node = tape.make<Column>();
+  node.x = x;
+  node.column = index;
+  node.y = tape.output(node, Shape{tape.value(x).shape.rows(), 1}, {x});
+  tape.run(node);
+  return node.y;
+}
+
 // y = factor * x: keeps its output if asked to, and says how often its memory was its own.
 struct Scale final : Node {
   Var x, y;
@@ -358,6 +388,32 @@ TEST_CASE("a tape refuses parameters of another type", "[autograd][tape]") {
   Fixture f;
   Tape tape(Dtype::f32);
   CHECK_THROWS_WITH(f.px(tape), ContainsSubstring("a f64 parameter on a f32 tape"));
+}
+
+TEST_CASE("readers of columns write one gradient together", "[autograd][tape]") {
+  Fixture f;
+  Tape tape(Dtype::f64);
+  const Var wide = linear(tape, f.px(tape), f.pw(tape));  // (2, 3)
+  const Var sum =
+      add(tape, add(tape, column(tape, wide, 0), column(tape, wide, 2)), column(tape, wide, 1));
+  static const double ones[] = {1.0, 1.0};
+  tape.backward(weighted_sum(tape, sum, ones));
+  // d/dx of the sum of all outputs: the column sums of w, for each row.
+  const auto w = values(f.w.value);
+  for (size_t c = 0; c < 3; ++c) {
+    CHECK(values(f.x.grad)[c] == Approx(w[c] + w[3 + c] + w[6 + c]));
+    CHECK(values(f.x.grad)[3 + c] == values(f.x.grad)[c]);
+  }
+}
+
+TEST_CASE("a column that no reader wrote is an internal error", "[autograd][tape]") {
+  Fixture f;
+  Tape tape(Dtype::f64);
+  const Var wide = linear(tape, f.px(tape), f.pw(tape));
+  const Var sum = add(tape, column(tape, wide, 0), column(tape, wide, 2));
+  static const double ones[] = {1.0, 1.0};
+  CHECK_THROWS_WITH(tape.backward(weighted_sum(tape, sum, ones)),
+                    ContainsSubstring("never written"));
 }
 
 }  // namespace ballast::test

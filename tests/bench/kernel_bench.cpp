@@ -162,8 +162,8 @@ void run_elementwise(Bench& bench) {
   bench.run("fill", n, n, [&] { fill(0.0F, n, out.data()); });
   bench.run("convert to bf16", n + n / 2, n, [&] { convert(a.data(), n, narrow.data()); });
   bench.run("convert from bf16", n + n / 2, n, [&] { convert(narrow.data(), n, out.data()); });
-  bench.run("add_bias", 2 * n, n, [&] { add_bias(out.data(), kRows, kF, a.data()); });
-  bench.run("column_sum", n, n, [&] { column_sum(a.data(), kRows, kF, sums.data(), false); });
+  bench.run("add_bias", 2 * n, n, [&] { add_bias(out.data(), kRows, kF, kF, a.data()); });
+  bench.run("column_sum", n, n, [&] { column_sum(a.data(), kRows, kF, kF, sums.data(), false); });
   bench.run("dropout", 2 * n, n,
             [&] { dropout({.seed = 1, .rate = 0.1}, a.data(), kRows, kF, out.data(), false); });
 }

@@ -1,3 +1,5 @@
+#include <vector>
+
 #include "tests/autograd/gradcheck_cases.h"
 #include "tests/support/catch.h"
 
@@ -23,6 +25,16 @@ void add_linear_cases(GradcheckCases& cases) {
            }});
     }
   }
+  cases.push_back({"linear with a bias of some outputs",
+                   [](ParameterStore& s) {
+                     s.add("x", Shape{2, 5, 4}, Role::linear);
+                     s.add("weight", Shape{6, 4}, Role::linear);
+                     s.add("bias", Shape{3}, Role::bias);
+                   },
+                   [](Tape& tape, ParameterStore& s) {
+                     return linear(tape, parameter(tape, s, "x"), parameter(tape, s, "weight"),
+                                   parameter(tape, s, "bias"), 2);
+                   }});
   cases.push_back({"linear twice on the same weight accumulates",
                    [](ParameterStore& s) {
                      s.add("x", Shape{1, 3, 4}, Role::linear);
@@ -50,6 +62,23 @@ TEST_CASE("linear multiplies by the transposed weight and adds the bias", "[auto
   CHECK(tape.value(y).shape == Shape{1, 1, 2});
   CHECK(tape.value(y).data<float>()[0] == 8.0F);
   CHECK(tape.value(y).data<float>()[1] == 18.0F);
+}
+
+TEST_CASE("a bias of some outputs leaves the others alone", "[autograd][linear]") {
+  ParameterStore store;
+  Parameter& w = store.add("w", Shape{3, 1}, Role::linear);
+  Parameter& b = store.add("b", Shape{1}, Role::bias);
+  store.allocate(Dtype::f32);
+  for (int i = 0; i < 3; ++i) w.value.data<float>()[i] = static_cast<float>(i + 1);
+  b.value.data<float>()[0] = 10.0F;
+  float x[] = {1.0F, 2.0F};
+  Tape tape;
+  const Var input = tape.constant({x, Shape{2, 1}, Dtype::f32});
+  const Var y = linear(tape, input, tape.parameter(store, w), tape.parameter(store, b), 1);
+  const float* values = tape.value(y).data<float>();
+  CHECK(std::vector<float>(values, values + 6) == std::vector<float>{1, 12, 3, 2, 14, 6});
+  CHECK_THROWS_WITH(linear(tape, input, tape.parameter(store, w), tape.parameter(store, b), 3),
+                    ContainsSubstring("from output 3 on"));
 }
 
 TEST_CASE("linear names both shapes when they do not fit", "[autograd][linear]") {

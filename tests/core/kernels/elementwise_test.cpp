@@ -73,21 +73,21 @@ TEST_CASE("column_sum and add_bias work on rows", "[core][kernels][elementwise]"
     biased[i] += b[i % b.size()];
   }
   Values y = x;
-  add_bias(y.data(), rows, N, b.data());
+  add_bias(y.data(), rows, N, N, b.data());
   CHECK(y == biased);
 
   Values out = poisoned(N);
-  column_sum(x.data(), rows, N, out.data(), false);
+  column_sum(x.data(), rows, N, N, out.data(), false);
   CHECK(relative_error(out, sums, 1.0) <= 1e-14);
   Values added = b;
-  column_sum(x.data(), rows, N, added.data(), true);
+  column_sum(x.data(), rows, N, N, added.data(), true);
   for (size_t c = 0; c < sums.size(); ++c) sums[c] += b[c];
   CHECK(relative_error(added, sums, 1.0) <= 1e-14);
 }
 
 TEST_CASE("column_sum of no rows is zero", "[core][kernels][elementwise]") {
   auto out = poisoned<float>(3);
-  column_sum<float>(nullptr, 0, 3, out.data(), false);
+  column_sum<float>(nullptr, 0, 3, 3, out.data(), false);
   CHECK(out == std::vector<float>{0, 0, 0});
 }
 
@@ -99,7 +99,7 @@ TEST_CASE("column_sum has the same bits for every number of threads and small er
   const auto x = random.normal_vector<float>(kRows * kN, 1.0);
   const auto run = [&x] {
     auto out = poisoned<float>(kN);
-    column_sum(x.data(), kRows, kN, out.data(), false);
+    column_sum(x.data(), kRows, kN, kN, out.data(), false);
     return out;
   };
   CHECK(same_bits_for_all_threads(run));
