@@ -22,7 +22,7 @@ Attention::Attention(const ModelConfig& c, ParameterStore& store, const std::str
       n_heads_(c.n_heads),
       n_kv_heads_(c.kv_heads()),
       head_dim_(c.head_size()),
-      scale_(c.attention.scale.value_or(1.0 / std::sqrt(static_cast<double>(c.head_size())))),
+      scale_(c.attention_scale()),
       layout_(c.position.layout),
       dropout_(c.dropout.attention),
       dropout_site_(hash_name(name + ".probabilities")),

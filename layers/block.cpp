@@ -31,6 +31,10 @@ Var Block::operator()(Tape& tape, Var x, const RopeTable* rope_table,
       const auto [middle, normed] = ffn_norm_.of_sum(tape, x, attn(attn_norm_(tape, x)));
       return add(tape, middle, ffn(normed));
     }
+    case NormPlacement::post:
+    case NormPlacement::sandwich:
+    case NormPlacement::output:
+      break;
   }
   throw InternalError("internal error: unknown norm placement");
 }

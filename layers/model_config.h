@@ -6,19 +6,33 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/kernels/activation.h"
+#include "core/kernels/attention.h"
 #include "core/kernels/rope.h"
 #include "core/variant_table.h"
 
 namespace ballast {
 
-enum class NormKind { layernorm, rmsnorm, none };
-enum class NormPlacement { pre };
-enum class BlockTopology { serial };
-enum class PositionKind { none, learned, rope };
+enum class NormKind { layernorm, rmsnorm, scalenorm, dyt, none };
+enum class NormPlacement { pre, post, sandwich, output };
+enum class BlockTopology { serial, parallel };
+enum class ParallelNorms { shared, separate };
+enum class PositionKind { none, learned, sinusoidal, rope, alibi, t5 };
+enum class LayerSet { all, local, full };
+enum class LayerKind { local, full };
+enum class QkNorm { none, per_head, per_head_separate, full, l2 };
+enum class QkNormKind { rmsnorm, layernorm };
+enum class QkNormLayers { all, rope };
+enum class SinkKind { none, learned, zero };
 enum class InitScheme { normal, fan_in, xavier, small };
+
+// Words that stand for a number that the sizes give.
+enum class ResidualScale { depth };    ///< 1/sqrt(2 n_layers)
+enum class EmbeddingScale { sqrt_d };  ///< sqrt(d_model)
+enum class HeadScale { rsqrt_d };      ///< 1/sqrt(d_model)
 
 struct NormConfig {
   NormKind kind = NormKind::rmsnorm;
@@ -33,6 +47,9 @@ struct NormConfig {
 
 struct BlockConfig {
   BlockTopology topology = BlockTopology::serial;
+  ParallelNorms parallel_norms = ParallelNorms::shared;
+  std::variant<double, ResidualScale> residual_scale = 1.0;
+  std::optional<double> layer_scale;
 };
 
 struct FfnConfig {
@@ -46,12 +63,29 @@ struct FfnConfig {
 struct PositionConfig {
   PositionKind kind = PositionKind::rope;
   double theta = 10000.0;
+  std::optional<double> theta_local;
   double fraction = 1.0;
   RopeLayout layout = RopeLayout::half;
+  std::variant<LayerSet, std::vector<int64_t>> layers = LayerSet::all;
+  bool alibi_scaled = false;
+  int64_t t5_buckets = 32;
+  int64_t t5_max_distance = 128;
 };
 
 struct AttentionConfig {
-  std::optional<double> scale;  ///< default 1/sqrt(head_dim)
+  QkNorm qk_norm = QkNorm::none;
+  std::optional<QkNormKind> qk_norm_kind;
+  bool qk_norm_after_rope = false;
+  QkNormLayers qk_norm_layers = QkNormLayers::all;
+  bool v_norm = false;
+  std::optional<double> scale;
+  double softcap = 0.0;
+  int64_t window = 0;
+  LocalKind local = LocalKind::window;
+  std::vector<LayerKind> pattern = {LayerKind::full};
+  double nope_temperature = 0.0;
+  int64_t nope_temperature_floor = 8192;
+  SinkKind sink = SinkKind::none;
 };
 
 struct BiasConfig {
@@ -63,6 +97,12 @@ struct BiasConfig {
 
 struct EmbeddingConfig {
   bool tie = false;
+  std::variant<double, EmbeddingScale> scale = 1.0;
+};
+
+struct HeadConfig {
+  double softcap = 0.0;
+  std::variant<double, HeadScale> scale = 1.0;
 };
 
 struct DropoutConfig {
@@ -94,6 +134,7 @@ struct ModelConfig {
   AttentionConfig attention;
   BiasConfig bias;
   EmbeddingConfig embedding;
+  HeadConfig head;
   DropoutConfig dropout;
   InitConfig init;
 
@@ -106,6 +147,27 @@ struct ModelConfig {
   int64_t d_ff() const;
   /// Channels of a head that rope rotates: fraction * head_dim, which must be even.
   int64_t rotated_width() const;
+
+  // What holds in one layer.
+  bool is_local(int64_t layer) const;
+  /// Keys a query of this layer sees, itself included; 0: all.
+  int64_t window(int64_t layer) const { return is_local(layer) ? attention.window : 0; }
+  /// Whether position.layers names it.
+  bool has_positions(int64_t layer) const;
+  bool has_rope(int64_t layer) const {
+    return position.kind == PositionKind::rope && has_positions(layer);
+  }
+  bool has_qk_norm(int64_t layer) const;
+  double rope_theta(int64_t layer) const {
+    return is_local(layer) ? position.theta_local.value_or(position.theta) : position.theta;
+  }
+
+  // What `null` and the words stand for.
+  double attention_scale() const;
+  QkNormKind qk_norm_kind() const;
+  double residual_scale() const;
+  double embedding_scale() const;
+  double head_scale() const;
 };
 
 /// Throws std::invalid_argument "model.key = …: reason" for sizes that contradict each other.
@@ -118,23 +180,37 @@ std::span<const VariantRow<NormPlacement>> variant_rows<NormPlacement>();
 template <>
 std::span<const VariantRow<BlockTopology>> variant_rows<BlockTopology>();
 template <>
+std::span<const VariantRow<ParallelNorms>> variant_rows<ParallelNorms>();
+template <>
 std::span<const VariantRow<ActivationKind>> variant_rows<ActivationKind>();
 template <>
 std::span<const VariantRow<PositionKind>> variant_rows<PositionKind>();
 template <>
+std::span<const VariantRow<LayerSet>> variant_rows<LayerSet>();
+template <>
+std::span<const VariantRow<LayerKind>> variant_rows<LayerKind>();
+template <>
 std::span<const VariantRow<RopeLayout>> variant_rows<RopeLayout>();
 template <>
+std::span<const VariantRow<QkNorm>> variant_rows<QkNorm>();
+template <>
+std::span<const VariantRow<QkNormKind>> variant_rows<QkNormKind>();
+template <>
+std::span<const VariantRow<QkNormLayers>> variant_rows<QkNormLayers>();
+template <>
+std::span<const VariantRow<LocalKind>> variant_rows<LocalKind>();
+template <>
+std::span<const VariantRow<SinkKind>> variant_rows<SinkKind>();
+template <>
 std::span<const VariantRow<InitScheme>> variant_rows<InitScheme>();
+template <>
+std::span<const VariantRow<ResidualScale>> variant_rows<ResidualScale>();
+template <>
+std::span<const VariantRow<EmbeddingScale>> variant_rows<EmbeddingScale>();
+template <>
+std::span<const VariantRow<HeadScale>> variant_rows<HeadScale>();
 
 template <>
-std::span<const std::string_view> planned_variants<NormKind>();
-template <>
-std::span<const std::string_view> planned_variants<NormPlacement>();
-template <>
-std::span<const std::string_view> planned_variants<BlockTopology>();
-template <>
 std::span<const std::string_view> planned_variants<ActivationKind>();
-template <>
-std::span<const std::string_view> planned_variants<PositionKind>();
 
 }  // namespace ballast

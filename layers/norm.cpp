@@ -30,6 +30,9 @@ Var Norm::operator()(Tape& tape, Var x) const {
       return rms_norm(tape, x, weight(tape), config_.eps, config_.unit_offset);
     case NormKind::none:
       return x;
+    case NormKind::scalenorm:
+    case NormKind::dyt:
+      break;
   }
   throw InternalError("internal error: unknown norm");
 }
@@ -45,6 +48,9 @@ SumAndNorm Norm::of_sum(Tape& tape, Var x, Var branch) const {
       const Var sum = add(tape, x, branch);
       return {sum, sum};
     }
+    case NormKind::scalenorm:
+    case NormKind::dyt:
+      break;
   }
   throw InternalError("internal error: unknown norm");
 }

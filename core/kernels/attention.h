@@ -6,6 +6,12 @@
 
 namespace ballast {
 
+/// Which keys a local layer's query i sees, of those up to its own.
+enum class LocalKind {
+  window,  ///< the last `window` of them: i - j < window
+  chunk,   ///< those of its own block: floor(i / window) = floor(j / window)
+};
+
 /// Sizes and strides. Row t of batch b of q, out and their gradients is row b * Tq + t, that of k,
 /// v and their gradients is row b * kv_rows + t; head h begins at column h * hd. The four may be
 /// column ranges of one matrix.

@@ -109,8 +109,6 @@ TEST_CASE("sizes that contradict each other are refused by name", "[layers][conf
       {[](ModelConfig& c) { c.position.fraction = 1.5; }, "expected more than 0 and at most 1"},
       {[](ModelConfig& c) { c.norm.unit_offset = true, c.norm.weight = false; },
        "model.norm.unit_offset needs a gain"},
-      {[](ModelConfig& c) { c.norm.unit_offset = true, c.norm.kind = NormKind::none; },
-       "model.norm.unit_offset needs a gain"},
   };
   for (const Case& each : cases) {
     ModelConfig c = llama_style();
@@ -143,6 +141,17 @@ TEST_CASE("each kind has one name, one row and a source", "[layers][config]") {
   check_rows<ActivationKind>();
   check_rows<PositionKind>();
   check_rows<RopeLayout>();
+  check_rows<ParallelNorms>();
+  check_rows<LayerSet>();
+  check_rows<LayerKind>();
+  check_rows<QkNorm>();
+  check_rows<QkNormKind>();
+  check_rows<QkNormLayers>();
+  check_rows<LocalKind>();
+  check_rows<SinkKind>();
+  check_rows<ResidualScale>();
+  check_rows<EmbeddingScale>();
+  check_rows<HeadScale>();
   check_rows<InitScheme>();
 }
 

@@ -213,6 +213,8 @@ std::string describe(const ValueType& type) {
       return concat("a list of ", length, describe(type.element.front()),
                     type.lone_item ? ", or one without brackets" : "", or_null);
     }
+    case ValueType::Kind::either:
+      return concat(describe(type.element[0]), " | ", describe(type.element[1]));
     case ValueType::Kind::section:
       return "a mapping";
     case ValueType::Kind::unserved:
@@ -223,7 +225,7 @@ std::string describe(const ValueType& type) {
 
 ValueType& Field::number_type() {
   ValueType* t = &type;
-  while (t->kind == ValueType::Kind::list) t = &t->element.front();
+  while (!t->element.empty()) t = &t->element.back();
   check_internal(t->kind == ValueType::Kind::integer || t->kind == ValueType::Kind::number, path,
                  " is no number but has a range");
   return *t;
@@ -298,6 +300,25 @@ size_t read_choice(const YamlNode& node, const Field& field, const ValueType& ty
     fail_value(field, node, "not in this version");
   }
   fail_value(field, node, "unknown value", did_you_mean(text, names_of(type.choices)));
+}
+
+bool is_choice(const YamlNode& node, const ValueType& type) {
+  const auto names = names_of(type.choices);
+  return node.kind == YamlNode::Kind::scalar &&
+         std::find(names.begin(), names.end(), node.text) != names.end();
+}
+
+void check_either(const YamlNode& node, const Field& field, const ValueType& type) {
+  const bool wants_list = type.element[1].kind == ValueType::Kind::list;
+  double number = 0.0;
+  const bool is_number =
+      node.kind == YamlNode::Kind::scalar && !node.quoted && parse_double(node.text, number);
+  if (wants_list ? node.kind == YamlNode::Kind::list : is_number) return;
+  const std::string hint = node.kind == YamlNode::Kind::scalar
+                               ? did_you_mean(node.text, names_of(type.element[0].choices))
+                               : "";
+  fail_value(field, node, node.kind == YamlNode::Kind::null ? "has no value" : "unknown value",
+             hint);
 }
 
 std::vector<YamlNode> read_items(const YamlNode& node, const Field& field, const ValueType& type) {

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/error.h"
@@ -35,7 +36,7 @@ struct Range {
 
 /// What values look like: `element` is the type of a list's items.
 struct ValueType {
-  enum class Kind { boolean, integer, number, text, choice, list, section, unserved };
+  enum class Kind { boolean, integer, number, text, choice, list, either, section, unserved };
 
   struct Choice {
     std::string name, paper;
@@ -45,7 +46,7 @@ struct ValueType {
   Range range;
   std::vector<Choice> choices;
   std::vector<std::string> planned;  ///< names of the language that this version does not serve
-  std::vector<ValueType> element;    ///< of a list: exactly one
+  std::vector<ValueType> element;    ///< of a list: exactly one; either: a choice, and the other
   int64_t length = -1;               ///< of a list: -1 = any
   bool nullable = false;
   bool lone_item = false;  ///< a list of one may be written without brackets
@@ -87,7 +88,7 @@ struct Field {
   Field& or_lone_item() { return type.lone_item = true, *this; }
 
  private:
-  ValueType& number_type();  // the innermost element
+  ValueType& number_type();  // the innermost element, of either the second
 };
 
 /// Throws ConfigError "file:line:column: key = value: reason; expected …".
@@ -103,6 +104,10 @@ void read_as(const YamlNode& node, const Field& field, const ValueType& type, do
 void read_as(const YamlNode& node, const Field& field, const ValueType& type, std::string& out);
 /// Index into type.choices.
 size_t read_choice(const YamlNode& node, const Field& field, const ValueType& type);
+/// Whether the value is one of the words of an either's choice.
+bool is_choice(const YamlNode& node, const ValueType& type);
+/// Refuses, naming both sides of an either, a value that has not the form of its second one.
+void check_either(const YamlNode& node, const Field& field, const ValueType& type);
 /// The items of a list of the right length.
 std::vector<YamlNode> read_items(const YamlNode& node, const Field& field, const ValueType& type);
 
@@ -215,6 +220,36 @@ struct Of<std::array<T, kSize>> {
   }
   static YamlNode write(const std::array<T, kSize>& values) { return write_items(values); }
 };
+
+/// A word, or what the word stands for written out.
+template <class Word, class T>
+requires std::is_enum_v<Word>
+struct OfEither {
+  static ValueType type() {
+    ValueType t;
+    t.kind = ValueType::Kind::either;
+    t.element = {Of<Word>::type(), Of<T>::type()};
+    return t;
+  }
+  template <class Either>
+  static void read(const YamlNode& node, const Field& field, const ValueType& type, Either& out) {
+    if (is_choice(node, type.element[0])) {
+      Of<Word>::read(node, field, type.element[0], out.template emplace<Word>());
+    } else {
+      check_either(node, field, type);
+      Of<T>::read(node, field, type.element[1], out.template emplace<T>());
+    }
+  }
+  template <class Either>
+  static YamlNode write(const Either& value) {
+    const auto* word = std::get_if<Word>(&value);
+    return word != nullptr ? Of<Word>::write(*word) : Of<T>::write(std::get<T>(value));
+  }
+};
+template <class Word, class T>
+struct Of<std::variant<Word, T>> : OfEither<Word, T> {};
+template <class Word>
+struct Of<std::variant<double, Word>> : OfEither<Word, double> {};
 
 }  // namespace binding
 

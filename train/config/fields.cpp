@@ -81,38 +81,48 @@ void ffn_fields(FieldList& f, ModelConfig& c) {
 void position_fields(FieldList& f, PositionConfig& c) {
   f("kind", c.kind, "how the model knows positions");
   f("theta", c.theta, "rope: base of the wavelengths").at_least(1);
-  f.unserved("theta_local", "null", "a number", "rope: theta of local layers; null: theta");
+  f("theta_local", c.theta_local, "rope: theta of local layers; null: theta").at_least(1);
   f("fraction", c.fraction, "rope: share of head_dim that is rotated").above(0).at_most(1);
   f("layout", c.layout, "rope: which channels form a pair");
-  f.unserved("layers", "all", "all | local | full | a list of layer numbers",
-             "layers where rope or alibi applies");
-  f.unserved("alibi_scaled", "false", "true or false",
-             "alibi: bias added before the scale (Falcon-RW)");
-  f.unserved("t5_buckets", "32", "a whole number", "t5: number of distance buckets");
-  f.unserved("t5_max_distance", "128", "a whole number",
-             "t5: distance in tokens from which all share a bucket");
+  f("layers", c.layers, "layers where rope or alibi applies").at_least(0).at_most(10000);
+  f("alibi_scaled", c.alibi_scaled,
+    "alibi: the bias is added before the scale, which so multiplies it too (Falcon-RW)");
+  f("t5_buckets", c.t5_buckets, "t5: buckets of distances that share a learned bias")
+      .at_least(2)
+      .at_most(65536);
+  f("t5_max_distance", c.t5_max_distance,
+    "t5: distance in tokens from which all share the last bucket")
+      .at_least(2)
+      .at_most(kMaxWidth);
 }
 
 void attention_fields(FieldList& f, ModelConfig& c) {
-  f.unserved("qk_norm", "none", "none | per_head | per_head_separate | full | l2",
-             "norm of queries and keys before their product");
-  f.unserved("qk_norm_kind", "null", "rmsnorm | layernorm", "kind of qk_norm; null: norm.kind");
-  f.unserved("qk_norm_after_rope", "false", "true or false", "normalise after the rotation");
-  f.unserved("qk_norm_layers", "all", "all | rope",
-             "rope: only layers where rope applies (Llama 4)");
-  f.unserved("v_norm", "false", "true or false", "do to v what qk_norm does to k");
-  f("scale", c.attention.scale, "factor on q.k; null: 1/sqrt(head_dim)").above(0).null_means([&c] {
-    return format_double(1.0 / std::sqrt(static_cast<double>(c.head_size())));
+  AttentionConfig& a = c.attention;
+  f("qk_norm", a.qk_norm, "norm of queries and keys before their product; takes norm.eps");
+  f("qk_norm_kind", a.qk_norm_kind,
+    "kind of qk_norm; null: norm.kind where it is one of them, else rmsnorm")
+      .null_means([&c] { return std::string(name_of(c.qk_norm_kind())); });
+  f("qk_norm_after_rope", a.qk_norm_after_rope, "qk_norm comes after the rotation");
+  f("qk_norm_layers", a.qk_norm_layers, "layers where qk_norm applies");
+  f("v_norm", a.v_norm, "do to v what qk_norm does to k");
+  f("scale", a.scale, "factor on q.k; null: 1/sqrt(head_dim)").above(0).null_means([&c] {
+    return format_double(c.attention_scale());
   });
-  f.unserved("softcap", "0.0", "a number", "cap * tanh(logit / cap) before the mask; 0: off");
-  f.unserved("window", "0", "a whole number",
-             "keys that a local layer sees, itself included; 0: all");
-  f.unserved("local", "window", "window | chunk",
-             "shape of local attention: sliding or block-local");
-  f.unserved("pattern", "[full]", "a list of local | full", "repeated over the layers");
-  f.unserved("nope_temperature", "0.0", "a number",
-             "query scaling in layers without rope (Llama 4); 0: off");
-  f.unserved("sink", "none", "none | learned | zero", "one more term in the softmax denominator");
+  f("softcap", a.softcap, "cap * tanh(logit / cap) before the mask; 0: off").at_least(0);
+  f("window", a.window, "keys that a query of a local layer sees, itself included; 0: all")
+      .at_least(0)
+      .at_most(kMaxWidth);
+  f("local", a.local, "which keys a local layer sees");
+  f("pattern", a.pattern, "kinds of the layers, from the first on, repeated").or_lone_item();
+  f("nope_temperature", a.nope_temperature,
+    "in layers without rope q is multiplied by 1 + t log(1 + floor((position + 1) / "
+    "nope_temperature_floor)) (Llama 4); 0: off")
+      .at_least(0);
+  f("nope_temperature_floor", a.nope_temperature_floor,
+    "positions after which nope_temperature grows by a step")
+      .at_least(1)
+      .at_most(kMaxWidth);
+  f("sink", a.sink, "one more term in the softmax's denominator");
 }
 
 void model_fields(FieldList& f, ModelConfig& c) {
@@ -142,11 +152,11 @@ void model_fields(FieldList& f, ModelConfig& c) {
   f.section("block", "the residual block", [&](FieldList& s) {
     s("topology", c.block.topology,
       "attention and feed-forward one after the other, or side by side");
-    s.unserved("parallel_norms", "shared", "shared | separate", "norms of a parallel block");
-    s.unserved("residual_scale", "1.0", "a number or depth",
-               "factor on every branch output; depth: 1/sqrt(2 n_layers)");
-    s.unserved("layer_scale", "null", "a number",
-               "initial value of a learned gain per channel on every branch");
+    s("parallel_norms", c.block.parallel_norms, "norms before the branches of a parallel block");
+    s("residual_scale", c.block.residual_scale, "factor on every branch output").above(0);
+    s("layer_scale", c.block.layer_scale,
+      "initial value of a learned gain per channel on every branch output; null: none")
+        .at_least(0);
   });
   f.section("ffn", "the feed-forward branch", [&](FieldList& s) { ffn_fields(s, c); });
   f.section("position", "positions", [&](FieldList& s) { position_fields(s, c.position); });
@@ -159,11 +169,11 @@ void model_fields(FieldList& f, ModelConfig& c) {
   });
   f.section("embedding", "token embedding", [&](FieldList& s) {
     s("tie", c.embedding.tie, "the head uses the embedding's weights");
-    s.unserved("scale", "1.0", "a number or sqrt_d", "factor on the embedding");
+    s("scale", c.embedding.scale, "factor on the token embedding").above(0);
   });
   f.section("head", "output head", [&](FieldList& s) {
-    s.unserved("softcap", "0.0", "a number", "cap * tanh(logit / cap) on the logits; 0: off");
-    s.unserved("scale", "1.0", "a number or rsqrt_d", "factor on the logits");
+    s("softcap", c.head.softcap, "cap * tanh(logit / cap) on the final logits; 0: off").at_least(0);
+    s("scale", c.head.scale, "factor on the logits, before the cap").above(0);
   });
   f.section("dropout", "probability of zeroing a value in training", [&](FieldList& s) {
     s("embedding", c.dropout.embedding, "of the block input").at_least(0).below(1);

@@ -268,6 +268,67 @@ class Resolver {
   fs::path path_;
 };
 
+/// note(key, is_idle, why) for the keys of the model.
+template <class Note>
+void note_model(const ModelConfig& c, const Note& note) {
+  const NormKind norm = c.norm.kind;
+  const std::string while_norm = concat("while model.norm.kind is ", name_of(norm));
+  const bool is_plain_norm = norm == NormKind::layernorm || norm == NormKind::rmsnorm;
+  const bool has_qk_norm = c.attention.qk_norm != QkNorm::none;
+  note("model.norm.eps", (norm == NormKind::none || norm == NormKind::dyt) && !has_qk_norm,
+       while_norm);
+  note("model.norm.weight", (norm == NormKind::none || norm == NormKind::scalenorm) && !has_qk_norm,
+       while_norm);
+  note("model.norm.bias",
+       norm != NormKind::layernorm && norm != NormKind::dyt &&
+           !(has_qk_norm && c.qk_norm_kind() == QkNormKind::layernorm),
+       while_norm);
+  note("model.norm.unit_offset", !is_plain_norm && !has_qk_norm, while_norm);
+  note("model.norm.placement", norm == NormKind::none, while_norm);
+
+  const bool is_parallel = c.block.topology == BlockTopology::parallel;
+  const bool reads_residual =
+      c.norm.placement == NormPlacement::post || c.norm.placement == NormPlacement::output;
+  note("model.block.parallel_norms", !is_parallel, "while model.block.topology is serial");
+  note("model.block.parallel_norms", is_parallel && reads_residual,
+       concat("while model.norm.placement is ", name_of(c.norm.placement),
+              ", which has no norm before the branches"));
+
+  const PositionKind position = c.position.kind;
+  const std::string while_position = concat("while model.position.kind is ", name_of(position));
+  for (const char* key : {"model.position.theta", "model.position.theta_local",
+                          "model.position.fraction", "model.position.layout"}) {
+    note(key, position != PositionKind::rope, while_position);
+  }
+  bool has_local = false;
+  for (int64_t i = 0; i < c.n_layers; ++i) has_local = has_local || c.is_local(i);
+  note("model.position.theta_local", position == PositionKind::rope && !has_local,
+       "while model.attention.pattern makes no layer local");
+  note("model.position.layers", position != PositionKind::rope && position != PositionKind::alibi,
+       while_position);
+  note("model.position.alibi_scaled", position != PositionKind::alibi, while_position);
+  for (const char* key : {"model.position.t5_buckets", "model.position.t5_max_distance"}) {
+    note(key, position != PositionKind::t5, while_position);
+  }
+
+  for (const char* key : {"model.attention.qk_norm_kind", "model.attention.qk_norm_after_rope",
+                          "model.attention.qk_norm_layers"}) {
+    note(key, !has_qk_norm, "while model.attention.qk_norm is none");
+  }
+  note("model.attention.qk_norm_after_rope", has_qk_norm && position != PositionKind::rope,
+       while_position);
+  note("model.attention.qk_norm",
+       has_qk_norm && c.attention.qk_norm_layers == QkNormLayers::rope &&
+           position != PositionKind::rope,
+       concat("in layers with rope alone ", while_position));
+  note("model.attention.local", c.attention.window == 0, "while model.attention.window is 0");
+  bool has_nope = false;
+  for (int64_t i = 0; i < c.n_layers; ++i) has_nope = has_nope || !c.has_rope(i);
+  note("model.attention.nope_temperature", !has_nope, "while every layer has rope");
+  note("model.attention.nope_temperature_floor", c.attention.nope_temperature == 0.0,
+       "while model.attention.nope_temperature is 0");
+}
+
 /// Settings that are legal, were written down, and change nothing.
 std::vector<std::string> idle_keys(const RunConfig& c, const SetKeys& set) {
   std::vector<std::string> notes;
@@ -280,7 +341,6 @@ std::vector<std::string> idle_keys(const RunConfig& c, const SetKeys& set) {
   const bool is_synthetic = c.data.source == DataKind::synthetic;
   const bool is_markov = c.data.synthetic.corpus == CorpusKind::markov1 ||
                          c.data.synthetic.corpus == CorpusKind::markov2;
-  const bool is_rope = c.model.position.kind == PositionKind::rope;
   const bool is_constant = c.optim.schedule.kind == ScheduleKind::constant ||
                            c.optim.schedule.kind == ScheduleKind::inv_sqrt;
   note("data.train", is_synthetic, "while data.source is synthetic");
@@ -294,15 +354,7 @@ std::vector<std::string> idle_keys(const RunConfig& c, const SetKeys& set) {
   for (const char* key : {"data.synthetic.successors", "data.synthetic.concentration"}) {
     note(key, is_synthetic && !is_markov, "while data.synthetic.corpus is no Markov chain");
   }
-  for (const char* key :
-       {"model.position.theta", "model.position.fraction", "model.position.layout"}) {
-    note(key, !is_rope, concat("while model.position.kind is ", name_of(c.model.position.kind)));
-  }
-  note("model.norm.bias", c.model.norm.kind == NormKind::rmsnorm,
-       "while model.norm.kind is rmsnorm");
-  for (const char* key : {"model.norm.eps", "model.norm.weight", "model.norm.bias"}) {
-    note(key, c.model.norm.kind == NormKind::none, "while model.norm.kind is none");
-  }
+  note_model(c.model, note);
   for (const char* key : {"model.ffn.ratio", "model.ffn.multiple_of"}) {
     note(key, c.model.ffn.d_ff.has_value(), "while model.ffn.d_ff is set");
   }

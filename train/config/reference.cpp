@@ -40,7 +40,7 @@ void add_rows(const std::vector<Field>& fields, std::string& out) {
 }
 
 const ValueType& innermost(const ValueType& type) {
-  return type.kind == ValueType::Kind::list ? innermost(type.element.front()) : type;
+  return type.element.empty() ? type : innermost(type.element.front());
 }
 
 void add_choices(const std::vector<Field>& fields, std::string& out) {
@@ -141,6 +141,9 @@ std::string json_type(const ValueType& type) {
       if (!type.lone_item) return list;
       return concat("\"anyOf\": [{", list, "}, {", item, "}]");
     }
+    case ValueType::Kind::either:
+      return concat("\"anyOf\": [{", json_type(type.element[0]), "}, {", json_type(type.element[1]),
+                    "}]");
     case ValueType::Kind::section:
     case ValueType::Kind::unserved:
       break;

@@ -249,8 +249,39 @@ TEST_CASE("settings that contradict one another are refused where one of them st
       {{"model.n_kv_heads=3"},
        "command line: model.n_kv_heads = 3 does not divide model.n_heads = 4"},
       {{"model.head_dim=5"}, "model.position.fraction = 1 rotates 5 of 5 channels"},
-      {{"model.norm={kind: none, unit_offset: true}"},
+      {{"model.norm={weight: false, unit_offset: true}"},
        "command line: model.norm.unit_offset needs a gain"},
+      {{"model.attention.window=4"},
+       "command line: model.attention.window = 4 but no layer is local"},
+      {{"model.attention={window: 4, pattern: [full, full, local]}"},
+       "model.attention.window = 4 but no layer is local"},  // two layers: the third is not there
+      {{"model.attention.pattern=[]"}, "command line: model.attention.pattern = []"},
+      {{"model.attention={qk_norm: l2, qk_norm_kind: layernorm}"},
+       "command line: model.attention.qk_norm_kind = layernorm contradicts"},
+      {{"model.attention.v_norm=true"},
+       "command line: model.attention.v_norm does to v what qk_norm does to k"},
+      {{"model.attention.qk_norm=per_head", "model.attention.qk_norm_kind=layernorm",
+        "model.head_dim=1", "model.position.kind=none"},
+       "command line: model.attention.qk_norm_kind = layernorm makes heads of one channel 0"},
+      {{"model.position.layers=local"},
+       "command line: model.position.layers = local but model.attention.pattern"},
+      {{"model.position.layers=full", "model.attention.pattern=local"},
+       "command line: model.position.layers = full but model.attention.pattern"},
+      {{"model.position.layers=[0, 2]"},
+       "command line: model.position.layers names layer 2; expected 0 to 1"},
+      {{"model.position.layers=[1, 1]"}, "model.position.layers names layer 1 twice"},
+      {{"model.position.layers=[]"}, "model.position.layers = []; expected at least one layer"},
+      {{"model.position.layers=some"},
+       "model.position.layers = some: unknown value; expected all | local | full | a list of"},
+      {{"model.position.layers=loca"}, "did you mean 'local'?"},
+      {{"model.position={kind: t5, t5_max_distance: 16}"},
+       "command line: model.position.t5_max_distance = 16; expected more than half of"},
+      {{"model.block.residual_scale=width"},
+       "model.block.residual_scale = width: unknown value; expected depth | a number above 0"},
+      {{"model.block.residual_scale=0"}, "model.block.residual_scale = 0: out of range"},
+      {{"model.head.scale=sqrt_d"},
+       "model.head.scale = sqrt_d: unknown value; expected rsqrt_d | a number above 0; did you "
+       "mean 'rsqrt_d'?"},
       {{"model.position.kind=learned", "model.max_seq_len=8"},
        "command line: model.max_seq_len = 8: shorter than data.seq_len = 16"},
       {{"model.vocab_size=128"}, "command line: model.vocab_size = 128: bytes need 256"},
@@ -327,7 +358,8 @@ TEST_CASE("every kind of every choice loads, and its planned kinds say so", "[tr
     };
     for (const auto& choice : type.choices) {
       CAPTURE(field->path, choice.name);
-      CHECK(error_with(choice.name).empty());
+      const std::string error = error_with(choice.name);
+      CHECK((error.empty() || error.find("not in this version") != std::string::npos));
       CHECK_FALSE(choice.paper.empty());
       CHECK_THAT(error_with(choice.name + "x"),
                  ContainsSubstring("did you mean '") &&
@@ -339,7 +371,7 @@ TEST_CASE("every kind of every choice loads, and its planned kinds say so", "[tr
                  ContainsSubstring(concat(field->path, " = ", name, ": not in this version")));
     }
   }
-  CHECK(n_choices == 16);
+  CHECK(n_choices == 23);
 }
 
 TEST_CASE("numbers on the edge of their range are read and those beyond are refused",
@@ -376,13 +408,6 @@ TEST_CASE("keys that no code serves take their default and nothing else", "[trai
   const fs::path path = folder.write("c.yaml", kSmallest);
   const std::vector<Overrides> accepted = {
       {"model.preset=null"},
-      {"model.block.residual_scale=1"},
-      {"model.block.layer_scale="},
-      {"model.position.layers=all"},
-      {"model.attention.window=0"},
-      {"model.attention.pattern=[full]"},
-      {"model.embedding.scale=1.0"},
-      {"model.head.softcap=0"},
       {"spikes.action=log"},
       {"spikes.rewind.steps=100"},
       {"spikes.divergence.factor="},
@@ -400,32 +425,6 @@ TEST_CASE("keys that no code serves take their default and nothing else", "[trai
   }
   const std::vector<std::string> refused = {
       "model.preset=gpt2",
-      "model.block.topology=parallel",
-      "model.block.parallel_norms=separate",
-      "model.block.residual_scale=depth",
-      "model.block.layer_scale=0.1",
-      "model.position.kind=alibi",
-      "model.position.theta_local=1e4",
-      "model.position.layers=[0, 1]",
-      "model.position.alibi_scaled=true",
-      "model.position.t5_buckets=16",
-      "model.position.t5_max_distance=64",
-      "model.attention.qk_norm=per_head",
-      "model.attention.qk_norm_kind=rmsnorm",
-      "model.attention.qk_norm_after_rope=true",
-      "model.attention.qk_norm_layers=rope",
-      "model.attention.v_norm=true",
-      "model.attention.softcap=50",
-      "model.attention.window=64",
-      "model.attention.local=chunk",
-      "model.attention.pattern=[local, full]",
-      "model.attention.nope_temperature=0.1",
-      "model.attention.sink=learned",
-      "model.embedding.scale=sqrt_d",
-      "model.head.softcap=30",
-      "model.head.scale=rsqrt_d",
-      "model.norm.kind=dyt",
-      "model.norm.placement=post",
       "model.ffn.activation=mish",
       "optim.kind=lion",
       "optim.clip.kind=zclip",
