@@ -1,36 +1,26 @@
-// AdamW: one pass over values, gradients and both moments.
+// AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101).
 #pragma once
 
-#include <vector>
-
-#include "optim/chunks.h"
-#include "optim/optimizer.h"
+#include "optim/adam.h"
 
 namespace ballast {
 
-/// m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2     d = m/(1 - b1^t) / (sqrt(v/(1 - b2^t)) +
-/// eps) coupled:      w -= lr_t (d + wd w)                  (Loshchilov & Hutter 2017, as PyTorch
-/// has it) independent:  w -= lr_t/lr (lr d + wd w)            (Wortsman et al. 2023, as their code
-/// has it) t = 1, 2, … counts updates; wd is 0 for parameters in `no_decay`; g is scaled before all
-/// else.
-class AdamW final : public Optimizer {
- public:
-  AdamW(const OptimConfig& config, ParameterStore& store);
+/// d as Adam has it, of the gradient alone     w -= lr_t d + s_t w
+/// s_t = lr_t wd (coupled) or (lr_t / lr) wd (independent).
+template <class T>
+struct AdamW {
+  static constexpr OptimizerTraits kTraits = {
+      .moments = {"m", "v"}, .decoupled_decay = true, .uses_eps = true};
 
-  void step(double lr, double grad_scale, UpdateNorms* norms) override;
-  std::vector<StateTensor> state() override;
+  AdamW(const OptimConfig& c, double lr, int64_t t)
+      : direction(c, lr, t), decay(static_cast<T>(decoupled_decay(c, lr))) {}
 
- private:
-  template <class T>
-  void step_as(double lr, double grad_scale, bool with_norms);
+  T operator()(T g, T w, T decay_of_w, T& m, T& v) const {
+    return direction(g, m, v) + decay_of_w * w;
+  }
 
-  OptimConfig config_;
-  ParameterStore& store_;
-  Chunks chunks_;
-  std::vector<char> decays_;  // for each parameter
-  Slab m_, v_;
-  std::vector<double> update_sums_, weight_sums_;  // for each chunk
-  std::vector<double> sums_;                       // for each parameter
+  AdamDirection<T> direction;
+  T decay;
 };
 
 }  // namespace ballast

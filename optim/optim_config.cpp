@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "optim/optimizer.h"
+
 namespace ballast {
 
 namespace {
@@ -21,8 +23,8 @@ void validate(const OptimConfig& c) {
   check(is_share(c.betas[0]) && is_share(c.betas[1]), "optim.betas = [", c.betas[0], ", ",
         c.betas[1], "]; expected two numbers of at least 0 and below 1");
   // With eps = 0 in float arithmetic a parameter that never had a gradient becomes 0/0.
-  check(std::isfinite(c.eps) && static_cast<float>(c.eps) > 0.0F, "optim.eps = ", c.eps,
-        "; expected a positive number that is not 0 as a float");
+  check(!traits_of(c.kind).uses_eps || (std::isfinite(c.eps) && static_cast<float>(c.eps) > 0.0F),
+        "optim.eps = ", c.eps, "; expected a positive number that is not 0 as a float");
   check(is_finite_at_least_0(c.weight_decay), "optim.weight_decay = ", c.weight_decay,
         "; expected a number of at least 0");
   check(c.clip.kind == ClipKind::none || (std::isfinite(c.clip.max_norm) && c.clip.max_norm > 0.0),
@@ -41,6 +43,12 @@ template <>
 std::span<const VariantRow<OptimizerKind>> variant_rows() {
   static constexpr VariantRow<OptimizerKind> kRows[] = {
       {OptimizerKind::adamw, "adamw", "Loshchilov & Hutter 2017, arXiv 1711.05101"},
+      {OptimizerKind::adam, "adam",
+       "Kingma & Ba 2014, arXiv 1412.6980; weight_decay is added to the gradient"},
+      {OptimizerKind::sgd, "sgd",
+       "Polyak 1964: momentum betas[0]; weight_decay is added to the gradient"},
+      {OptimizerKind::lion, "lion",
+       "Chen et al. 2023, arXiv 2302.06675; its authors take betas [0.9, 0.99]"},
   };
   return kRows;
 }
@@ -48,7 +56,7 @@ std::span<const VariantRow<OptimizerKind>> variant_rows() {
 template <>
 std::span<const VariantRow<DecayForm>> variant_rows() {
   static constexpr VariantRow<DecayForm> kRows[] = {
-      {DecayForm::coupled, "coupled", "AdamW as in PyTorch: w -= lr_t * wd * w"},
+      {DecayForm::coupled, "coupled", "adamw, lion, as in PyTorch: w -= lr_t * wd * w"},
       {DecayForm::independent, "independent",
        "Wortsman et al. 2023, arXiv 2309.14322: w -= (lr_t / lr) * wd * w"},
   };
@@ -85,12 +93,6 @@ std::span<const VariantRow<ScheduleKind>> variant_rows() {
       {ScheduleKind::inv_sqrt, "inv_sqrt", "Vaswani et al. 2017, arXiv 1706.03762"},
   };
   return kRows;
-}
-
-template <>
-std::span<const std::string_view> planned_variants<OptimizerKind>() {
-  static constexpr std::string_view kNames[] = {"adam", "sgd", "lion"};
-  return kNames;
 }
 
 template <>

@@ -10,7 +10,7 @@
 
 namespace ballast {
 
-enum class OptimizerKind { adamw };
+enum class OptimizerKind { adamw, adam, sgd, lion };
 enum class DecayForm { coupled, independent };
 enum class DecayGroup { norm, bias, embedding, head };
 enum class ClipKind { none, global };
@@ -54,8 +54,6 @@ std::span<const VariantRow<ClipKind>> variant_rows<ClipKind>();
 template <>
 std::span<const VariantRow<ScheduleKind>> variant_rows<ScheduleKind>();
 
-template <>
-std::span<const std::string_view> planned_variants<OptimizerKind>();
 template <>
 std::span<const std::string_view> planned_variants<ClipKind>();
 

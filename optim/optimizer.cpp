@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "optim/adam.h"
 #include "optim/adamw.h"
+#include "optim/lion.h"
+#include "optim/sgd.h"
 
 namespace ballast {
 
@@ -32,13 +35,35 @@ bool decays(const OptimConfig& config, Role role) {
   throw InternalError("internal error: decays met an unknown role");
 }
 
+namespace {
+
+// The one list of rules: fn is called with the rule of the kind.
+template <class F>
+auto with_rule(OptimizerKind kind, F&& fn) {
+  switch (kind) {
+    case OptimizerKind::adamw:
+      return fn.template operator()<AdamW>();
+    case OptimizerKind::adam:
+      return fn.template operator()<Adam>();
+    case OptimizerKind::sgd:
+      return fn.template operator()<Sgd>();
+    case OptimizerKind::lion:
+      return fn.template operator()<Lion>();
+  }
+  throw InternalError("internal error: with_rule met an unknown optimiser");
+}
+
+}  // namespace
+
+OptimizerTraits traits_of(OptimizerKind kind) {
+  return with_rule(kind, []<template <class> class Rule>() { return Rule<float>::kTraits; });
+}
+
 std::unique_ptr<Optimizer> make_optimizer(const OptimConfig& config, ParameterStore& store) {
   validate(config);
-  switch (config.kind) {
-    case OptimizerKind::adamw:
-      return std::make_unique<AdamW>(config, store);
-  }
-  throw InternalError("internal error: make_optimizer met an unknown kind");
+  return with_rule(config.kind, [&]<template <class> class Rule>() -> std::unique_ptr<Optimizer> {
+    return std::make_unique<Elementwise<Rule>>(config, store);
+  });
 }
 
 }  // namespace ballast

@@ -1,9 +1,11 @@
 // What every optimiser is to the training loop and to checkpoints.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/parameter.h"
@@ -26,6 +28,17 @@ struct StateTensor {
   std::string name;
   Tensor value;
 };
+
+/// What is known of an optimiser before it exists.
+struct OptimizerTraits {
+  std::array<std::string_view, 2>
+      moments;           ///< what is kept for each weight, as checkpoints name it
+  bool decoupled_decay;  ///< optim.decay says how; else the decay is part of the gradient
+  bool uses_eps;
+
+  constexpr size_t n_moments() const { return moments[1].empty() ? 1 : 2; }
+};
+OptimizerTraits traits_of(OptimizerKind kind);
 
 /// Whether weight decay reaches parameters of this role.
 bool decays(const OptimConfig& config, Role role);

@@ -126,11 +126,11 @@ namespace {
 // them.
 class Training {
  public:
-  Training(const ModelConfig& config, Dtype dtype)
+  Training(const ModelConfig& config, Dtype dtype, OptimizerKind kind = OptimizerKind::adamw)
       : model_(config, dtype),
         tape_(dtype),
         norms_(model_.store),
-        optimizer_(make_optimizer(OptimConfig{}, model_.store)) {
+        optimizer_(make_optimizer(config_of(kind), model_.store)) {
     for (int step = 0; step < 6; ++step) {
       batches_.push_back(
           random_batch(4, *config.max_seq_len, *config.vocab_size, static_cast<uint64_t>(step)));
@@ -154,6 +154,12 @@ class Training {
     model_.store.finish_gradients();
     norms_.measure();
     optimizer_->step(1e-3, clip_scale({}, norms_.global()), &update_norms_);
+  }
+
+  static OptimConfig config_of(OptimizerKind kind) {
+    OptimConfig c;
+    c.kind = kind;
+    return c;
   }
 
   std::vector<int64_t> memory() const {
@@ -207,6 +213,20 @@ TEST_CASE("after the second step forward, backward, clipping and update allocate
   CHECK(allocated == 0);
   CHECK((n_products > products) == (dtype == Dtype::f32));  // the linker did wrap them
   CHECK(training.memory() == memory);
+}
+
+TEST_CASE("no optimiser allocates after its second step", "[layers][allocation]") {
+  for (const auto& row : variant_rows<OptimizerKind>()) {
+    CAPTURE(row.name);
+    const WithThreads with(2);
+    Training training(llama_style(), Dtype::f32, row.kind);
+    training.step(0);
+    training.step(1);
+    const int64_t allocations = n_allocations;
+    for (int64_t step = 2; step < 6; ++step) training.step(step);
+    const int64_t allocated = n_allocations - allocations;  // before Catch2 allocates
+    CHECK(allocated == 0);
+  }
 }
 
 }  // namespace ballast::test

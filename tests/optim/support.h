@@ -3,11 +3,13 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/parallel.h"
 #include "core/parameter.h"
+#include "optim/optimizer.h"
 
 namespace ballast::test {
 
@@ -45,6 +47,24 @@ template <class T>
 std::vector<T> copy(const Tensor& tensor) {
   return {tensor.data<T>(), tensor.data<T>() + tensor.size()};
 }
+
+/// One weight, to compare with arithmetic by hand.
+struct Scalar {
+  explicit Scalar(OptimConfig c, Role role = Role::linear) {
+    store.add("w", {1}, role);
+    store.allocate(Dtype::f64);
+    optimizer = make_optimizer(c, store);
+  }
+  double step(double gradient, double lr, double scale = 1.0) {
+    store.gradients().data<double>()[0] = gradient;
+    optimizer->step(lr, scale);
+    return w();
+  }
+  double& w() { return store.values().data<double>()[0]; }
+
+  ParameterStore store;
+  std::unique_ptr<Optimizer> optimizer;
+};
 
 /// Restores the number of threads when a test ends.
 struct ThreadCount {

@@ -195,13 +195,18 @@ void model_fields(FieldList& f, ModelConfig& c) {
 void optim_fields(FieldList& f, OptimConfig& c) {
   f("kind", c.kind, "the update rule");
   f("lr", c.lr, "peak learning rate").above(0);
-  f("betas", c.betas, "decay rates of the running means of gradient and squared gradient")
+  f("betas", c.betas,
+    "decay rates of the running means of gradient and squared gradient; sgd: the first is its "
+    "momentum; lion: of its direction and of its memory")
       .at_least(0)
       .below(1);
-  f("eps", c.eps, "added to the root of the second moment").at_least(0);
-  f("weight_decay", c.weight_decay, "strength of the decay of weights towards 0").at_least(0);
+  f("eps", c.eps, "adamw, adam: added to the root of the second moment").at_least(0);
+  f("weight_decay", c.weight_decay,
+    "strength of the decay of weights towards 0; adam, sgd: added to the gradient")
+      .at_least(0);
   f("decay", c.decay,
-    "whether the decay is multiplied by lr; independent needs a weight_decay of its own");
+    "adamw, lion: whether the decay is multiplied by lr; independent needs a weight_decay of its "
+    "own");
   f("no_decay", c.no_decay, "groups of parameters without weight decay");
   f.section("clip", "limit on the gradient before the update", [&](FieldList& s) {
     s("kind", c.clip.kind, "rule");

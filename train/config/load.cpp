@@ -4,6 +4,7 @@
 #include <cmath>
 #include <system_error>
 
+#include "optim/optimizer.h"
 #include "train/config/fields.h"
 #include "train/config/run_config.h"
 
@@ -235,7 +236,8 @@ class Resolver {
   void check_optim() const {
     const OptimConfig& optim = c_.optim;
     located([&] { validate(optim); });
-    if (optim.decay == DecayForm::independent && !is_set("optim.weight_decay")) {
+    if (optim.decay == DecayForm::independent && traits_of(optim.kind).decoupled_decay &&
+        !is_set("optim.weight_decay")) {
       fail("optim.decay",
            " = independent: needs an explicit optim.weight_decay; its default is meant"
            " for coupled decay, which is multiplied by lr = ",
@@ -362,6 +364,10 @@ std::vector<std::string> idle_keys(const RunConfig& c, const SetKeys& set) {
        c.model.init.scheme != InitScheme::normal && c.model.init.embedding_std.has_value(),
        concat("while model.init.scheme is ", name_of(c.model.init.scheme)));
   note("optim.clip.max_norm", c.optim.clip.kind == ClipKind::none, "while optim.clip.kind is none");
+  const OptimizerTraits optimizer = traits_of(c.optim.kind);
+  const std::string with_kind = concat("while optim.kind is ", name_of(c.optim.kind));
+  note("optim.decay", !optimizer.decoupled_decay, with_kind);
+  note("optim.eps", !optimizer.uses_eps, with_kind);
   note("optim.no_decay", c.optim.weight_decay == 0.0, "while optim.weight_decay is 0");
   for (const char* key : {"optim.schedule.min_lr", "optim.schedule.decay_steps"}) {
     note(key, is_constant, concat("while optim.schedule.kind is ", name_of(c.optim.schedule.kind)));

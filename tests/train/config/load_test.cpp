@@ -194,7 +194,8 @@ TEST_CASE("each mistake in a file is one line with its place, reason and what wa
       {"optim: {betas: [0.9,]}", "has 1 values"},
       {"optim: {betas: [0.9,,]}", "c.yaml:7:21: optim.betas = null: has no value"},
       {"optim: {kind: adamq}",
-       "optim.kind = adamq: unknown value; expected adamw; did you mean 'adamw'?"},
+       "optim.kind = adamq: unknown value; expected adamw | adam | sgd | lion; did you mean "
+       "'adamw' or 'adam'?"},
       {"optim: {no_decay: [norm, norms]}", "optim.no_decay = norms: unknown value"},
       {"optim: {no_decay: [norm, norm]}", "c.yaml:7:19: optim.no_decay names norm twice"},
       {"optim: {decay: independent}",
@@ -322,6 +323,13 @@ TEST_CASE("settings that contradict one another are refused where one of them st
   }
   CHECK(error_of(folder, path, {"model.n_heads=5", "model.head_dim=8"}).empty());
   CHECK(error_of(folder, path, {"optim.decay=independent", "optim.weight_decay=1e-4"}).empty());
+  for (const char* kind : {"adamw", "lion"}) {
+    CHECK_THAT(error_of(folder, path, {concat("optim.kind=", kind), "optim.decay=independent"}),
+               ContainsSubstring("needs an explicit optim.weight_decay"));
+  }
+  for (const char* kind : {"adam", "sgd"}) {  // idle there
+    CHECK(error_of(folder, path, {concat("optim.kind=", kind), "optim.decay=independent"}).empty());
+  }
   CHECK(error_of(folder, path, {"data.source=tokens", "model.vocab_size=50257"}).empty());
   CHECK(error_of(folder, path, {"model.max_seq_len=8"}).empty());  // rope does not mind
   CHECK(error_of(folder, path, {"train.skip_steps=[[1, 4], [5, 6]]"}).empty());
@@ -426,7 +434,6 @@ TEST_CASE("keys that no code serves take their default and nothing else", "[trai
   const std::vector<std::string> refused = {
       "model.preset=gpt2",
       "model.ffn.activation=mish",
-      "optim.kind=lion",
       "optim.clip.kind=zclip",
       "optim.clip.z=3",
       "run.precision=bf16",
@@ -537,6 +544,12 @@ TEST_CASE("settings without effect are noted, and only where they were written",
   REQUIRE(notes.size() == 2);
   CHECK_THAT(notes[0], ContainsSubstring("command line: model.position.theta has no effect"));
   CHECK_THAT(notes[1], ContainsSubstring("the run ends within the warm-up"));
+  const Overrides sgd = {"optim.clip.kind=global", "optim.kind=sgd", "optim.eps=1e-6",
+                         "optim.decay=independent"};
+  load_config(path, sgd, &notes);
+  REQUIRE(notes.size() == 2);
+  CHECK_THAT(notes[0], ContainsSubstring("optim.decay has no effect while optim.kind is sgd"));
+  CHECK_THAT(notes[1], ContainsSubstring("optim.eps has no effect while optim.kind is sgd"));
 }
 
 }  // namespace ballast

@@ -91,6 +91,28 @@ TEST_CASE("50 steps and 50 resumed ones equal 100, metrics and weights", "[train
     CHECK(lines[i].at("time_s") > lines[i - 1].at("time_s"));
 }
 
+TEST_CASE("a run of each optimiser goes on bitwise, and no other optimiser takes its state",
+          "[train][loop]") {
+  for (const std::string kind : {"adam", "sgd", "lion"}) {
+    CAPTURE(kind);
+    const SmallRun r;
+    const Words common = {"optim.kind=" + kind, "train.eval_every=6"};
+    r.must_train(common);
+    r.must_train(common + Words{"train.steps=6", "--name", "b"});
+    r.must_train(common + Words{"--name", "b", "--resume", "latest"});
+    CHECK(r.untimed_metrics("a") == r.untimed_metrics("b"));
+    CHECK(r.weights(12, "a") == r.weights(12, "b"));
+    CHECK(r.moments(12, "a") == r.moments(12, "b"));
+    const double first = r.metrics().front().at("train/ce").get<double>();
+    CHECK(r.metrics().back().at("train/ce").get<double>() < first);
+    const std::string other = kind == "sgd" ? "lion" : "sgd";
+    const Outcome refused =
+        r.train({"optim.kind=" + other, "train.steps=14", "--name", "b", "--resume", "latest"});
+    CHECK(refused.code == 4);
+    CHECK_THAT(refused.err, ContainsSubstring("optimizer state"));
+  }
+}
+
 TEST_CASE("micro-batches change neither loss nor weights beyond rounding", "[train][loop]") {
   const SmallRun r;
   const Words common = {"train.batch_size=16", "train.steps=20", "loss.z_loss=1e-4",
