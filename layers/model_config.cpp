@@ -239,11 +239,22 @@ std::span<const VariantRow<ActivationKind>> variant_rows() {
   static constexpr VariantRow<ActivationKind> kRows[] = {
       {ActivationKind::relu, "relu",
        "Nair & Hinton 2010; gated: ReGLU, Shazeer 2020, arXiv 2002.05202"},
+      {ActivationKind::relu2, "relu2", "So et al. 2021 (Primer), arXiv 2109.08668: max(x, 0)^2"},
       {ActivationKind::gelu, "gelu",
        "Hendrycks & Gimpel 2016, arXiv 1606.08415, erf form; gated: GeGLU"},
       {ActivationKind::gelu_tanh, "gelu_tanh",
        "Hendrycks & Gimpel 2016, arXiv 1606.08415, tanh form"},
       {ActivationKind::silu, "silu", "Elfwing et al. 2017, arXiv 1702.03118; gated: SwiGLU"},
+      {ActivationKind::elu, "elu", "Clevert et al. 2015, arXiv 1511.07289, alpha 1"},
+      {ActivationKind::selu, "selu", "Klambauer et al. 2017, arXiv 1706.02515"},
+      {ActivationKind::softplus, "softplus", "Dugas et al. 2000 (NIPS 13)"},
+      {ActivationKind::sigmoid, "sigmoid",
+       "logistic; gated: GLU, Dauphin et al. 2016, arXiv 1612.08083"},
+      {ActivationKind::tanh, "tanh", "LeCun et al. 1998, Efficient BackProp"},
+      {ActivationKind::mish, "mish", "Misra 2019, arXiv 1908.08681"},
+      {ActivationKind::softsign, "softsign", "Turian et al. 2009; Glorot & Bengio 2010"},
+      {ActivationKind::identity, "identity",
+       "the input itself; gated: Bilinear, Shazeer 2020, arXiv 2002.05202"},
   };
   return kRows;
 }
@@ -385,13 +396,6 @@ std::span<const VariantRow<InitScheme>> variant_rows() {
       {InitScheme::small, "small", "Nguyen & Salazar 2019, arXiv 1910.05895: sqrt(2/(5 d_model))"},
   };
   return kRows;
-}
-
-template <>
-std::span<const std::string_view> planned_variants<ActivationKind>() {
-  static constexpr std::string_view kNames[] = {"relu2", "elu",  "selu",     "softplus", "sigmoid",
-                                                "tanh",  "mish", "softsign", "identity"};
-  return kNames;
 }
 
 }  // namespace ballast

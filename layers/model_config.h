@@ -210,7 +210,4 @@ std::span<const VariantRow<EmbeddingScale>> variant_rows<EmbeddingScale>();
 template <>
 std::span<const VariantRow<HeadScale>> variant_rows<HeadScale>();
 
-template <>
-std::span<const std::string_view> planned_variants<ActivationKind>();
-
 }  // namespace ballast

@@ -11,7 +11,21 @@
 
 namespace ballast {
 
-enum class ActivationKind { relu, gelu, gelu_tanh, silu };
+enum class ActivationKind {
+  relu,
+  relu2,
+  gelu,
+  gelu_tanh,
+  silu,
+  elu,
+  selu,
+  softplus,
+  sigmoid,
+  tanh,
+  mish,
+  softsign,
+  identity
+};
 
 /// f(x) and df(x) = f'(x) at once: they share their costly part. NaN gives NaN in f.
 template <class T>
@@ -25,6 +39,16 @@ struct Relu {
   template <class T>
   [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
     return {x < T{0} ? T{0} : x, x > T{0} ? T{1} : T{0}};
+  }
+};
+
+/// max(x, 0)^2, with slope 2 max(x, 0).
+/// So et al. 2021 (Primer), arXiv 2109.08668.
+struct Relu2 {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    const T r = x < T{0} ? T{0} : x;
+    return {r * r, r + r};
   }
 };
 
@@ -64,6 +88,108 @@ struct Silu {
   }
 };
 
+/// scale (x > 0 ? x : alpha (exp(x) - 1)), with slope scale (x > 0 ? 1 : alpha exp(x)).
+template <class T>
+[[gnu::always_inline]] inline ValueAndSlope<T> exponential_linear(T x, T scale, T alpha) {
+  const T negative = x > T{0} ? T{0} : x;
+  const T f = x > T{0} ? x : alpha * vec::expm1(negative);
+  const T df = x > T{0} ? T{1} : alpha * vec::exp(negative);
+  return {scale * f, scale * df};
+}
+
+/// x > 0 ? x : exp(x) - 1.
+/// Clevert et al. 2015, arXiv 1511.07289, with alpha 1.
+struct Elu {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    return exponential_linear(x, T{1}, T{1});
+  }
+};
+
+/// The same with the two constants that keep mean 0 and variance 1 of normal inputs.
+/// Klambauer et al. 2017, arXiv 1706.02515, eq. 2 and 14.
+struct Selu {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    return exponential_linear(x, static_cast<T>(1.0507009873554804934),
+                              static_cast<T>(1.6732632423543772848));
+  }
+};
+
+/// exp(-|x|) and the sigmoids of |x| and of x made of it: nothing overflows or cancels.
+template <class T>
+struct SigmoidParts {
+  T e, of_magnitude, of_x;
+};
+template <class T>
+[[gnu::always_inline]] inline SigmoidParts<T> sigmoid_parts(T x) {
+  const T e = vec::exp(-std::fabs(x));
+  const T s = T{1} / (T{1} + e);
+  return {e, s, x < T{0} ? e * s : s};
+}
+
+/// log(1 + exp(x)), with slope sigmoid(x).
+/// Dugas et al. 2000, "Incorporating second-order functional knowledge".
+struct Softplus {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    return {vec::softplus(x), sigmoid_parts(x).of_x};
+  }
+};
+
+/// 1 / (1 + exp(-x)), with slope sigmoid(x) sigmoid(-x).
+/// Gated: GLU, Dauphin et al. 2016, arXiv 1612.08083.
+struct Sigmoid {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    const auto [e, s, f] = sigmoid_parts(x);
+    return {f, e * s * s};
+  }
+};
+
+/// tanh(x), with slope 1 - tanh(x)^2 = q (2 - q), q = 1 - tanh|x|.
+/// LeCun et al. 1998, "Efficient BackProp".
+struct Tanh {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    const T q = T{2} / (vec::exp(T{2} * std::fabs(x)) + T{1});
+    return {vec::tanh(x), q * (T{2} - q)};
+  }
+};
+
+/// x t with t = tanh(softplus(x)), and slope t + x (1 - t^2) sigmoid(x).
+/// With w = exp(x): t = n / (n + 2), n = w (w + 2); for x > 0 both are multiplied by exp(-2x).
+/// Misra 2019, arXiv 1908.08681.
+struct Mish {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    const auto [e, s, sigmoid] = sigmoid_parts(x);
+    const T n = x < T{0} ? e * (e + T{2}) : T{1} + T{2} * e;
+    const T two = x < T{0} ? T{2} : T{2} * e * e;
+    const T inverse = T{1} / (n + two);
+    const T t = n * inverse;
+    return {x * t, t + x * (two * inverse) * (T{1} + t) * sigmoid};
+  }
+};
+
+/// x / (1 + |x|), with slope 1 / (1 + |x|)^2.
+/// Turian et al. 2009; Glorot & Bengio 2010.
+struct Softsign {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    const T inverse = T{1} / (T{1} + std::fabs(x));
+    return {x * inverse, inverse * inverse};
+  }
+};
+
+/// x. Gated: the bilinear unit, Shazeer 2020, arXiv 2002.05202.
+struct Identity {
+  template <class T>
+  [[gnu::always_inline]] static ValueAndSlope<T> both(T x) {
+    return {x, T{1}};
+  }
+};
+
 /// The parts of an activation, for callers that need only one; the compiler drops the other.
 template <class Activation, class T>
 [[gnu::always_inline]] inline T value_of(T x) {
@@ -80,12 +206,30 @@ decltype(auto) with_activation(ActivationKind kind, F&& fn) {
   switch (kind) {
     case ActivationKind::relu:
       return fn.template operator()<Relu>();
+    case ActivationKind::relu2:
+      return fn.template operator()<Relu2>();
     case ActivationKind::gelu:
       return fn.template operator()<Gelu>();
     case ActivationKind::gelu_tanh:
       return fn.template operator()<GeluTanh>();
     case ActivationKind::silu:
       return fn.template operator()<Silu>();
+    case ActivationKind::elu:
+      return fn.template operator()<Elu>();
+    case ActivationKind::selu:
+      return fn.template operator()<Selu>();
+    case ActivationKind::softplus:
+      return fn.template operator()<Softplus>();
+    case ActivationKind::sigmoid:
+      return fn.template operator()<Sigmoid>();
+    case ActivationKind::tanh:
+      return fn.template operator()<Tanh>();
+    case ActivationKind::mish:
+      return fn.template operator()<Mish>();
+    case ActivationKind::softsign:
+      return fn.template operator()<Softsign>();
+    case ActivationKind::identity:
+      return fn.template operator()<Identity>();
   }
   throw InternalError("internal error: no such activation");
 }

@@ -67,6 +67,50 @@ BALLAST_VEC float log(float x) {
   return x <= 0.0F ? at_most_zero : finite;
 }
 
+/// exp(x) - 1 without cancellation: at most 2 ulp. Tiny arguments return themselves.
+BALLAST_VEC float expm1(float x) {
+  constexpr float kLog2E = 1.44269504F;
+  constexpr float kLn2Hi = 0.693359375F;
+  constexpr float kLn2Lo = -2.12194440e-4F;
+  constexpr float kRound = 12582912.0F;
+  constexpr float kMax = 88.7228317F;
+  constexpr float kMin = -17.5F;  // below it the result rounds to -1
+  const float shifted = std::fma(x, kLog2E, kRound);
+  const float k = shifted - kRound;
+  const float r = std::fma(k, -kLn2Lo, std::fma(k, -kLn2Hi, x));
+  float q = 0.00138137536F;
+  q = std::fma(q, r, 0.00836912356F);
+  q = std::fma(q, r, 0.0416684262F);
+  q = std::fma(q, r, 0.166665167F);
+  q = std::fma(q, r, 0.49999994F);
+  const float p = std::fma(r * r, q, r);
+  // 2^k (1 + p) - 1 = 2 (h p + (h - 1/2)) with h = 2^(k - 1), which is finite for every finite
+  // result. k = 0 gives p itself.
+  const uint32_t exponent = std::bit_cast<uint32_t>(shifted) << 23;
+  const float h = std::bit_cast<float>(std::bit_cast<uint32_t>(0.5F) + exponent);
+  const float value = 2.0F * std::fma(h, p, h - 0.5F);
+  const float bounded = x <= kMax ? value : x + std::numeric_limits<float>::infinity();  // or NaN
+  return x < kMin ? -1.0F : bounded;
+}
+
+/// log(1 + x) for 0 <= x <= 1, without losing the digits of a small x: at most 1.5 ulp.
+BALLAST_VEC float log1p_unit(float x) {
+  constexpr float kLn2 = 0.693147181F;
+  const bool is_above = x > 0.414213562F;  // then 1 + x = 2 (1 + (x - 1) / 2)
+  const float f = is_above ? 0.5F * (x - 1.0F) : x;
+  float q = 0.0674660131F;  // as in log
+  q = std::fma(q, f, -0.116756409F);
+  q = std::fma(q, f, 0.118881747F);
+  q = std::fma(q, f, -0.124055915F);
+  q = std::fma(q, f, 0.142195508F);
+  q = std::fma(q, f, -0.166679963F);
+  q = std::fma(q, f, 0.200021192F);
+  q = std::fma(q, f, -0.250000089F);
+  q = std::fma(q, f, 0.333333135F);
+  const float value = f + f * f * std::fma(f, q, -0.5F);
+  return is_above ? kLn2 + value : value;
+}
+
 /// At most 2 ulp; tiny arguments return themselves.
 BALLAST_VEC float tanh(float x) {
   const float a = std::fabs(x);
@@ -116,6 +160,12 @@ inline double exp(double x) {
 inline double log(double x) {
   return std::log(x);
 }
+inline double expm1(double x) {
+  return std::expm1(x);
+}
+inline double log1p_unit(double x) {
+  return std::log1p(x);
+}
 inline double tanh(double x) {
   return std::tanh(x);
 }
@@ -124,6 +174,13 @@ inline double erf(double x) {
 }
 inline double sigmoid(double x) {
   return 1.0 / (1.0 + std::exp(-x));
+}
+
+/// log(1 + exp(x)). The exponential is of -|x|: nothing overflows, and both tails keep their
+/// digits.
+template <class T>
+BALLAST_VEC T softplus(T x) {
+  return (x > T{0} ? x : T{0}) + log1p_unit(exp(-std::fabs(x)));
 }
 
 #undef BALLAST_VEC

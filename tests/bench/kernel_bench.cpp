@@ -101,10 +101,13 @@ void run_activations(Bench& bench) {
   const struct {
     ActivationKind kind;
     const char* name;
-  } kinds[] = {{ActivationKind::relu, "relu"},
-               {ActivationKind::gelu, "gelu"},
-               {ActivationKind::gelu_tanh, "gelu_tanh"},
-               {ActivationKind::silu, "silu"}};
+  } kinds[] = {{ActivationKind::relu, "relu"},        {ActivationKind::relu2, "relu2"},
+               {ActivationKind::gelu, "gelu"},        {ActivationKind::gelu_tanh, "gelu_tanh"},
+               {ActivationKind::silu, "silu"},        {ActivationKind::elu, "elu"},
+               {ActivationKind::selu, "selu"},        {ActivationKind::softplus, "softplus"},
+               {ActivationKind::sigmoid, "sigmoid"},  {ActivationKind::tanh, "tanh"},
+               {ActivationKind::mish, "mish"},        {ActivationKind::softsign, "softsign"},
+               {ActivationKind::identity, "identity"}};
   for (const auto& [kind, name_text] : kinds) {
     const std::string name = name_text;
     bench.run((name + " forward").c_str(), 2 * n, n,
@@ -211,6 +214,8 @@ void run_functions(Bench& bench) {
   Floats y(2048);
   run_function(bench, "vec::exp", x, y, [](float v) { return vec::exp(v); });
   run_function(bench, "vec::log", x, y, [](float v) { return vec::log(v); });
+  run_function(bench, "vec::expm1", x, y, [](float v) { return vec::expm1(v); });
+  run_function(bench, "vec::softplus", x, y, [](float v) { return vec::softplus(v); });
   run_function(bench, "vec::tanh", x, y, [](float v) { return vec::tanh(v); });
   run_function(bench, "vec::erf", x, y, [](float v) { return vec::erf(v); });
   run_function(bench, "vec::sigmoid", x, y, [](float v) { return vec::sigmoid(v); });

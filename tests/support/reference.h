@@ -87,6 +87,8 @@ inline double activation(ActivationKind kind, double x) {
   switch (kind) {
     case ActivationKind::relu:
       return x > 0.0 ? x : 0.0;
+    case ActivationKind::relu2:
+      return x > 0.0 ? x * x : 0.0;
     case ActivationKind::gelu:
       // erfc keeps the digits that 1 + erf loses at negative x.
       return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
@@ -96,6 +98,23 @@ inline double activation(ActivationKind kind, double x) {
     }
     case ActivationKind::silu:
       return x / (1.0 + std::exp(-x));
+    case ActivationKind::elu:
+      return x > 0.0 ? x : std::expm1(x);
+    case ActivationKind::selu:
+      // alpha and lambda of Klambauer et al. 2017, appendix A.1
+      return 1.0507009873554805 * (x > 0.0 ? x : 1.6732632423543772 * std::expm1(x));
+    case ActivationKind::softplus:
+      return x > 30.0 ? x + std::exp(-x) : std::log1p(std::exp(x));
+    case ActivationKind::sigmoid:
+      return 1.0 / (1.0 + std::exp(-x));
+    case ActivationKind::tanh:
+      return std::tanh(x);
+    case ActivationKind::mish:
+      return x * std::tanh(activation(ActivationKind::softplus, x));
+    case ActivationKind::softsign:
+      return x / (1.0 + std::fabs(x));
+    case ActivationKind::identity:
+      return x;
   }
   return std::numeric_limits<double>::quiet_NaN();
 }

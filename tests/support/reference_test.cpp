@@ -39,6 +39,24 @@ TEST_CASE("activation twins take their known values", "[reference]") {
         Approx(-0.1588080093917232).epsilon(1e-14));
   CHECK(reference::activation(ActivationKind::silu, 1.0) ==
         Approx(0.731058578630005).epsilon(1e-14));
+  CHECK(reference::activation(ActivationKind::relu2, 3.0) == 9.0);
+  CHECK(reference::activation(ActivationKind::relu2, -3.0) == 0.0);
+  // 1/e - 1, times 1.0507009873554805 * 1.6732632423543772 for selu
+  const auto takes = [](ActivationKind kind, double x, double y) {
+    CHECK(reference::activation(kind, x) == Approx(y).epsilon(1e-14));
+  };
+  takes(ActivationKind::elu, -1.0, -0.632120558828557678);
+  takes(ActivationKind::elu, 2.0, 2.0);
+  takes(ActivationKind::selu, -1.0, -1.1113307378125625);
+  takes(ActivationKind::selu, 2.0, 2.101401974710961);
+  takes(ActivationKind::softplus, 1.0, 1.313261687518222834);
+  takes(ActivationKind::softplus, 100.0, 100.0);
+  takes(ActivationKind::sigmoid, 1.0, 0.731058578630004879);
+  takes(ActivationKind::tanh, 1.0, 0.761594155955764888);
+  // tanh(ln(1 + e)) = ((1 + e)^2 - 1) / ((1 + e)^2 + 1)
+  takes(ActivationKind::mish, 1.0, 0.8650983882673103);
+  takes(ActivationKind::softsign, -3.0, -0.75);
+  takes(ActivationKind::identity, -3.0, -3.0);
   CHECK(reference::glu_joined(ActivationKind::relu, {1, -1, 5, 6}, 2) == Values{5, 0});
 }
 

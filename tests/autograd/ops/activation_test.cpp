@@ -1,15 +1,11 @@
 #include "tests/autograd/gradcheck_cases.h"
+#include "tests/support/activations.h"
 #include "tests/support/catch.h"
 
 namespace ballast::test {
 
-namespace {
-constexpr ActivationKind kKinds[] = {ActivationKind::relu, ActivationKind::gelu,
-                                     ActivationKind::gelu_tanh, ActivationKind::silu};
-}
-
 void add_activation_cases(GradcheckCases& cases) {
-  for (const ActivationKind kind : kKinds) {
+  for (const ActivationKind kind : kAllActivations) {
     const auto declare = [](ParameterStore& s) { s.add("x", Shape{2, 3, 14}, Role::linear); };
     cases.push_back({concat("activation ", static_cast<int>(kind)), declare,
                      [=](Tape& tape, ParameterStore& s) {

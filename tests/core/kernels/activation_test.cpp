@@ -4,17 +4,17 @@
 
 #include "core/kernels/glu.h"
 #include "tests/core/kernels/kernel_check.h"
+#include "tests/support/activations.h"
 
 namespace ballast {
 
 namespace {
 
 ActivationKind generate_kind() {
-  return GENERATE(ActivationKind::relu, ActivationKind::gelu, ActivationKind::gelu_tanh,
-                  ActivationKind::silu);
+  return GENERATE(from_range(kAllActivations));
 }
 
-// Both sides of every function's bend, without the kink of relu at 0.
+// Both sides of every function's bend, without the kinks of relu and selu at 0.
 Values sample_inputs(RandomValues& random, int64_t n) {
   Values x = random.normal_vector(n, 0.0, 3.0);
   for (double& value : x) {
@@ -70,14 +70,13 @@ TEST_CASE("Activations in float stay within a few roundings of double",
   double value_error = 0.0;
   double slope_error = 0.0;
   for (size_t i = 0; i < x.size(); ++i) {
-    const double size = std::max(1.0, std::fabs(exact_x[i]));
-    value_error = std::max(
-        value_error,
-        std::fabs(static_cast<double>(y[i]) - reference::activation(kind, exact_x[i])) / size);
+    const double exact_y = reference::activation(kind, exact_x[i]);
+    const double size = std::max({1.0, std::fabs(exact_x[i]), std::fabs(exact_y)});
+    value_error = std::max(value_error, std::fabs(static_cast<double>(y[i]) - exact_y) / size);
     slope_error = std::max(slope_error, std::fabs(static_cast<double>(dx[i]) - exact_dx[i]) / size);
   }
-  // Both are x times a function in [0, 1] that is right to 4 ulp, after an argument whose rounding
-  // weighs at most as much.
+  // Both are at most x times a function in [0, 1] that is right to 4 ulp, after an argument whose
+  // rounding weighs at most as much; relu2 is rounded once.
   CHECK(value_error <= 8.0 * kFloatRounding);
   CHECK(slope_error <= 16.0 * kFloatRounding);
 }
@@ -85,18 +84,96 @@ TEST_CASE("Activations in float stay within a few roundings of double",
 TEST_CASE("Activations at the ends of the line", "[core][kernels][activation]") {
   const ActivationKind kind = generate_kind();
   CAPTURE(static_cast<int>(kind));
+  // 1e4 and -1e4 stand for all arguments at which exp overflows or vanishes.
+  struct Ends {
+    float value_at_0, slope_at_0, value_above, slope_above, value_below, slope_below;
+  };
+  const auto ends = [kind]() -> Ends {
+    constexpr float kSelu = 1.05070098735548F;
+    constexpr float kSeluFloor = -1.75809934084738F;
+    switch (kind) {
+      case ActivationKind::relu:
+        return {0, 0, 1e4F, 1, 0, 0};
+      case ActivationKind::relu2:
+        return {0, 0, 1e8F, 2e4F, 0, 0};
+      case ActivationKind::gelu:
+      case ActivationKind::gelu_tanh:
+      case ActivationKind::silu:
+        return {0, 0.5F, 1e4F, 1, 0, 0};
+      case ActivationKind::elu:
+        return {0, 1, 1e4F, 1, -1, 0};
+      case ActivationKind::selu:
+        return {0, kSelu * 1.67326324235438F, kSelu * 1e4F, kSelu, kSeluFloor, 0};
+      case ActivationKind::softplus:
+        return {std::log(2.0F), 0.5F, 1e4F, 1, 0, 0};
+      case ActivationKind::sigmoid:
+        return {0.5F, 0.25F, 1, 0, 0, 0};
+      case ActivationKind::tanh:
+        return {0, 1, 1, 0, -1, 0};
+      case ActivationKind::mish:
+        return {0, 0.6F, 1e4F, 1, 0, 0};
+      case ActivationKind::softsign:
+        return {0, 1, 1e4F / 10001, 1.0F / 10001 / 10001, -1e4F / 10001, 1.0F / 10001 / 10001};
+      case ActivationKind::identity:
+        return {0, 1, 1e4F, 1, -1e4F, 1};
+    }
+    return {};
+  }();
   const std::vector<float> x = {0.0F, 1e4F, -1e4F, std::numeric_limits<float>::quiet_NaN()};
   std::vector<float> y(4), dx(4);
   const std::vector<float> dy(4, 1.0F);
   activation_forward(kind, x.data(), 4, y.data());
   activation_backward(kind, dy.data(), x.data(), 4, dx.data(), false);
-  CHECK(y[0] == 0.0F);
-  CHECK(y[1] == 1e4F);
-  CHECK(y[2] == 0.0F);
+  const auto near = [](float value) { return Approx(static_cast<double>(value)).epsilon(3e-7); };
+  CHECK(y[0] == near(ends.value_at_0));
+  CHECK(y[1] == near(ends.value_above));
+  CHECK(y[2] == near(ends.value_below));
   CHECK(std::isnan(y[3]));
-  CHECK(dx[0] == (kind == ActivationKind::relu ? 0.0F : 0.5F));
-  CHECK(dx[1] == 1.0F);
-  CHECK(dx[2] == 0.0F);
+  CHECK(dx[0] == near(ends.slope_at_0));
+  CHECK(dx[1] == near(ends.slope_above));
+  CHECK(dx[2] == near(ends.slope_below));
+}
+
+TEST_CASE("Activations keep their relative digits in both tails", "[core][kernels][activation]") {
+  // Those whose tails decay to a limit of 0 smoothly, or pass through 0 by expm1.
+  const ActivationKind kind =
+      GENERATE(ActivationKind::elu, ActivationKind::selu, ActivationKind::softplus,
+               ActivationKind::sigmoid, ActivationKind::mish, ActivationKind::tanh);
+  CAPTURE(static_cast<int>(kind));
+  std::vector<float> x;
+  for (float magnitude = 1e-6F; magnitude < 87.0F; magnitude *= 1.01F) {
+    x.push_back(magnitude);
+    x.push_back(-magnitude);
+  }
+  x.push_back(100.0F);
+  const Values exact_x(x.begin(), x.end());
+  const int64_t n = length(x);
+  auto y = poisoned<float>(n), dx = poisoned<float>(n);
+  Values exact_dx = poisoned(n);
+  const std::vector<float> dy(x.size(), 1.0F);
+  const Values exact_dy(x.size(), 1.0);
+  activation_forward(kind, x.data(), n, y.data());
+  activation_backward(kind, dy.data(), x.data(), n, dx.data(), false);
+  activation_backward(kind, exact_dy.data(), exact_x.data(), n, exact_dx.data(), false);
+  double value_error = 0.0;
+  double slope_error = 0.0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double exact_y = reference::activation(kind, exact_x[i]);
+    // Below the smallest normal number exp gives 0. The slope of mish crosses 0 at -1.19.
+    const double smallest = static_cast<double>(std::numeric_limits<float>::min());
+    if (std::fabs(exact_y) > smallest) {
+      value_error = std::max(value_error,
+                             std::fabs(static_cast<double>(y[i]) - exact_y) / std::fabs(exact_y));
+    }
+    if (std::fabs(exact_dx[i]) > smallest && std::fabs(exact_x[i] + 1.19) > 0.1) {
+      slope_error = std::max(slope_error, std::fabs(static_cast<double>(dx[i]) - exact_dx[i]) /
+                                              std::fabs(exact_dx[i]));
+    }
+  }
+  // A handful of operations of 0.5 to 2 ulp each; one ulp is up to two roundings of kFloatRounding.
+  CHECK(value_error <= 8.0 * kFloatRounding);
+  // mish adds two terms of opposite sign there: near its zero digits cancel.
+  CHECK(slope_error <= (kind == ActivationKind::mish ? 64.0 : 12.0) * kFloatRounding);
 }
 
 TEST_CASE("Gated units match plain maths and finite differences", "[core][kernels][glu]") {

@@ -19,6 +19,7 @@ constexpr float kSmallestNormal = std::numeric_limits<float>::min();
 
 // Errors are measured in the spacing of floats at the exact result, so rounding alone costs 0.5.
 double ulp_error(float value, double exact) {
+  if (static_cast<double>(value) == exact) return 0.0;
   const int exponent = std::max(std::ilogb(exact), std::numeric_limits<float>::min_exponent - 1);
   return std::fabs(static_cast<double>(value) - exact) / std::ldexp(1.0, exponent - 23);
 }
@@ -104,6 +105,52 @@ TEST_CASE("log is within 1 ulp, denormal numbers included", "[core][vec_math]") 
   CHECK(std::isnan(vec::log(-kInfinity)));
   CHECK(std::isnan(vec::log(kNan)));
   CHECK(ulp_error(vec::log(std::numeric_limits<float>::denorm_min()), std::log(0x1p-149)) <= 1.0);
+}
+
+TEST_CASE("expm1 is within 2 ulp and returns tiny arguments", "[core][vec_math]") {
+  const Worst worst = worst_error([](float x) { return vec::expm1(x); },
+                                  [](double x) { return std::expm1(x); }, 0.0);
+  INFO("worst at " << worst.at);
+  CHECK(worst.ulp <= 2.0);
+  double ulp = 0.0;
+  for (float x = -20.0F; x < 88.72F; x += 1.7e-5F) {
+    ulp = std::max(ulp, ulp_error(vec::expm1(x), std::expm1(static_cast<double>(x))));
+  }
+  CHECK(ulp <= 2.0);
+  CHECK(vec::expm1(0.0F) == 0.0F);
+  CHECK(vec::expm1(1e-30F) == 1e-30F);
+  CHECK(vec::expm1(88.7228317F) < kInfinity);
+  CHECK(vec::expm1(kInfinity) == kInfinity);
+  CHECK(vec::expm1(-kInfinity) == -1.0F);
+  CHECK(std::isnan(vec::expm1(kNan)));
+}
+
+TEST_CASE("log1p_unit is within 1.5 ulp from 0 to 1", "[core][vec_math]") {
+  double worst = 0.0;
+  const auto last = std::bit_cast<uint32_t>(1.0F);
+  for (uint32_t bits = 0; bits <= last; bits += 251) {
+    const auto x = std::bit_cast<float>(bits);
+    worst = std::max(worst, ulp_error(vec::log1p_unit(x), std::log1p(static_cast<double>(x))));
+  }
+  CHECK(worst <= 1.5);
+  CHECK(vec::log1p_unit(0.0F) == 0.0F);
+  CHECK(vec::log1p_unit(1e-30F) == 1e-30F);
+  CHECK(vec::log1p_unit(1.0F) == std::log(2.0F));
+  CHECK(std::isnan(vec::log1p_unit(kNan)));
+}
+
+TEST_CASE("softplus is within 2 ulp and never overflows", "[core][vec_math]") {
+  const Worst worst = worst_error(
+      [](float x) { return vec::softplus(x); },
+      [](double x) { return x > 0.0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); },
+      static_cast<double>(kSmallestNormal));
+  INFO("worst at " << worst.at);
+  CHECK(worst.ulp <= 2.0);
+  CHECK(vec::softplus(100.0F) == 100.0F);
+  CHECK(vec::softplus(-100.0F) == 0.0F);
+  CHECK(vec::softplus(kInfinity) == kInfinity);
+  CHECK(vec::softplus(-kInfinity) == 0.0F);
+  CHECK(std::isnan(vec::softplus(kNan)));
 }
 
 TEST_CASE("tanh is within 2 ulp and returns tiny arguments", "[core][vec_math]") {
