@@ -9,6 +9,7 @@
 
 #include "autograd/tape.h"
 #include "core/kernels/activation.h"
+#include "core/kernels/attention.h"
 #include "core/kernels/rope.h"
 
 namespace ballast {
@@ -109,10 +110,11 @@ struct DropoutKey {
 /// x: (B, T, C). Srivastava et al. 2014.
 Var dropout(Tape& tape, Var x, const DropoutKey& key);
 
-/// Keys and values of the positions that were seen already, of one layer and one sequence.
+/// Keys and values of the positions that were seen already, of one layer and one sequence. Position
+/// p lies in row p % capacity: a local layer needs no more rows than its window.
 struct KvCache {
   Tensor k, v;         ///< (capacity, K * head_dim)
-  int64_t length = 0;  ///< filled rows
+  int64_t length = 0;  ///< positions seen
 };
 
 struct AttentionOptions {
@@ -120,15 +122,24 @@ struct AttentionOptions {
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
   double scale = 1.0;
+  double softcap = 0.0;          ///< logit = softcap * tanh(logit / softcap); 0: off
+  Var distance_bias;             ///< (H, n): [h][i - j] is added to the logit; undefined: none
+  bool bias_before_cap = false;  ///< the bias is added before the cap
+  int64_t window = 0;            ///< keys that a query sees at most, its own included; 0: all
+  LocalKind local = LocalKind::window;
+  bool has_sink = false;     ///< one more term in the softmax's denominator: exp(sink), or exp(0)
+  Var sink;                  ///< (H), or undefined: 0, not learned
   DropoutKey dropout;        ///< of the probabilities
   KvCache* cache = nullptr;  ///< generation only: keys and values are appended and attended to
 };
 
-/// out = softmax(scale * q k^T, causal) v for each head.
-/// qkv: (B, T, (H + 2K) * head_dim), columns q | k | v   returns (B, T, H * head_dim).
-/// Query head h reads key-value head floor(h K / H). Saves logsumexp (B, H, T), never a (T, T)
-/// matrix. Dao et al. 2022 (tiling), Ainslie et al. 2023 (grouped queries).
-Var causal_attention(Tape& tape, Var qkv, const AttentionOptions& options);
+/// out = softmax(logits, causal) v for each head; logits = scale * q k^T, then what the options
+/// add. x: (B, T, W), W >= (H + 2K) * head_dim, columns q | k | v first   returns (B, T, H *
+/// head_dim). Query head h reads key-value head floor(h K / H). Saves logsumexp (B, H, T), never a
+/// (T, T) matrix. Throws std::invalid_argument where the bias has fewer distances than are seen, or
+/// the cache fewer rows than keys. Dao et al. 2022 (tiling), Ainslie et al. 2023 (grouped queries);
+/// the logits' options: core/kernels/attention.h.
+Var causal_attention(Tape& tape, Var x, const AttentionOptions& options);
 
 /// What the loss op reports, sums over this call's rows in double, in nats.
 struct LossStats {

@@ -16,7 +16,8 @@
 #include "core/scratch.h"
 
 // Inside a tile, `offset` is the number of the last key of the tile that query 0 of the tile sees:
-// query i of the tile sees the keys c <= offset + i. Tiles of keys begin at multiples of kTile.
+// query i of the tile sees the keys c <= offset + i, in local layers from Seen::first(i) on. Tiles
+// of keys begin at multiples of kTile.
 
 namespace ballast {
 
@@ -39,10 +40,12 @@ int64_t tiles(int64_t n) {
 template <class T>
 struct Problem {
   AttentionShape shape;
+  AttentionLogits<T> logits;
   AttentionDropout dropout;
   const T *q, *k, *v;
 
   int64_t kv_row(int64_t b, int64_t t) const {
+    if (shape.ring > 0) return b * shape.ring + t % shape.ring;
     return b * (shape.kv_rows == 0 ? shape.Tk : shape.kv_rows) + t;
   }
   int64_t q_at(int64_t b, int64_t h, int64_t i) const {
@@ -62,9 +65,14 @@ struct Problem {
   int64_t first_head(int64_t kv) const { return (kv * shape.H + shape.K - 1) / shape.K; }
   int64_t most_heads() const { return (shape.H + shape.K - 1) / shape.K; }
   T scale() const { return static_cast<T>(shape.scale); }
+  T kept() const { return static_cast<T>(1.0 / (1.0 - dropout.rate)); }
+  /// The first tile of keys that a query of the tile from i0 on sees.
+  int64_t first_key_tile(int64_t i0) const { return shape.first_key(shape.q_offset + i0) / kTile; }
 };
 
-void check_shape(const AttentionShape& s, const AttentionDropout& dropout) {
+template <class T>
+void check_arguments(const AttentionShape& s, const AttentionLogits<T>& logits,
+                     const AttentionDropout& dropout) {
   check(s.B > 0 && s.Tq > 0 && s.H > 0 && s.hd > 0, "[causal_attention] empty shape: B = ", s.B,
         ", T = ", s.Tq, ", H = ", s.H, ", head_dim = ", s.hd);
   check(s.K > 0 && s.K <= s.H, "[causal_attention] ", s.K, " key/value heads for ", s.H,
@@ -75,6 +83,140 @@ void check_shape(const AttentionShape& s, const AttentionDropout& dropout) {
         " but there are ", s.Tk, " keys");
   check(dropout.rate >= 0.0 && dropout.rate < 1.0, "[causal_attention] dropout rate is ",
         dropout.rate, "; expected at least 0 and less than 1");
+  check(s.window >= 0, "[causal_attention] the window is ", s.window, "; expected at least 0");
+  const int64_t last = s.q_offset + s.Tq - 1;
+  const int64_t seen = last + 1 - s.first_key(s.q_offset);
+  check(s.ring == 0 || s.ring >= seen, "[causal_attention] a ring of ", s.ring, " rows for ", seen,
+        " keys");
+  check(s.ring == 0 || dropout.rate == 0.0, "[causal_attention] dropout over a ring");
+  check(logits.softcap >= 0.0, "[causal_attention] softcap is ", logits.softcap,
+        "; expected at least 0");
+  const int64_t distances = s.window == 0 ? last + 1 : std::min(last + 1, s.window);
+  check(logits.distance_bias == nullptr || logits.n_distances >= distances,
+        "[causal_attention] a bias of ", logits.n_distances, " distances for ", distances);
+}
+
+// ------------------------------------------------------------------------------------ visibility
+
+/// Which keys of a tile the queries of a tile see: query i those from first(i) to offset + i. Only
+/// tiles on the edge of a window are cut; first() is 0 in all others.
+class Seen {
+ public:
+  Seen(const AttentionShape& shape, int64_t i0, int64_t j0) {
+    const int64_t position = shape.q_offset + i0;
+    offset = position - j0;
+    is_cut = shape.first_key(position + kTile - 1) > j0;
+    if (!is_cut) return;
+    int64_t first_key = shape.first_key(position);
+    for (int64_t i = 0; i < kTile; ++i) {
+      const int64_t keys = position + i - first_key + 1;
+      if (keys > shape.window) first_key += shape.local == LocalKind::chunk ? shape.window : 1;
+      first_[i] = std::max<int64_t>(0, first_key - j0);
+    }
+    for (int64_t c = 0, i = 0; c < kTile; ++c) {
+      while (i < kTile && first_[i] <= c) ++i;
+      queries_[c] = i;
+    }
+  }
+
+  int64_t offset;
+  bool is_cut;
+
+  int64_t first(int64_t i) const { return is_cut ? first_[i] : 0; }
+  /// The tile's `queries` queries that see one of its keys.
+  bool any(int64_t queries) const { return offset + queries > 0 && first(0) < kTile; }
+  /// The queries that see a key of [c, c + rows).
+  Depth queries_of(int64_t c, int64_t rows, int64_t queries) const {
+    return {std::max<int64_t>(0, c - offset),
+            is_cut ? std::min(queries, queries_[c + rows - 1]) : queries};
+  }
+  /// Whether a query of [i, i + queries) sees a key of [c, c + keys).
+  bool meet(int64_t i, int64_t queries, int64_t c, int64_t keys) const {
+    return c < offset + i + queries && c + keys > first(i);
+  }
+
+ private:
+  int64_t first_[kTile];    // of each query
+  int64_t queries_[kTile];  // of each key: the queries before this one have reached it or are past
+};
+
+// ----------------------------------------------------------------------------------------- logits
+
+/// The biases of one tile of one head: those of the distances from offset - kTile + 1 on, 0 where
+/// there is none (such keys are masked).
+template <class T>
+struct TileBias {
+  T values[2 * kTile];
+
+  /// element of query i and key c: along_queries()[i - c + kTile - 1]
+  const T* along_queries(const AttentionLogits<T>& logits, int64_t h, int64_t offset) {
+    const T* row = logits.distance_bias + h * logits.n_distances;
+    for (int64_t x = 0; x < 2 * kTile; ++x) {
+      const int64_t distance = offset - (kTile - 1) + x;
+      values[x] = distance >= 0 && distance < logits.n_distances ? row[distance] : T{0};
+    }
+    return values;
+  }
+  /// element of query i and key c: along_keys()[c - i + kTile - 1]
+  const T* along_keys(const AttentionLogits<T>& logits, int64_t h, int64_t offset) {
+    along_queries(logits, h, offset);
+    std::reverse(values, values + 2 * kTile - 1);
+    return values;
+  }
+};
+
+enum class BiasSite { none, before_cap, after_cap };
+
+/// logits (n): the scaled products on entry. slope (n), if kSlope: the cap's derivative, 0 outside
+/// [begin, end).
+template <bool kCap, BiasSite kBias, bool kSlope, class T>
+void change_logits(int64_t n, T cap, const T* bias, T* __restrict logits, int64_t begin,
+                   int64_t end, T* __restrict slope) {
+  const T inverse = kCap ? T{1} / cap : T{0};
+#pragma omp simd
+  for (int64_t x = 0; x < n; ++x) {
+    T logit = logits[x];
+    if constexpr (kBias == BiasSite::before_cap) logit += bias[x];
+    if constexpr (kCap) {
+      const T t = vec::tanh(logit * inverse);
+      if constexpr (kSlope) slope[x] = x >= begin && x < end ? T{1} - t * t : T{0};
+      logit = cap * t;
+    }
+    if constexpr (kBias == BiasSite::after_cap) logit += bias[x];
+    logits[x] = logit;
+  }
+}
+
+/// Calls fn.operator()<kCap, kBias>() for what these logits need.
+template <class T, class F>
+void with_changes(const AttentionLogits<T>& logits, F&& fn) {
+  const bool has_bias = logits.distance_bias != nullptr;
+  if (logits.softcap == 0.0) {
+    if (has_bias) fn.template operator()<false, BiasSite::after_cap>();
+  } else if (!has_bias) {
+    fn.template operator()<true, BiasSite::none>();
+  } else if (logits.bias_before_cap) {
+    fn.template operator()<true, BiasSite::before_cap>();
+  } else {
+    fn.template operator()<true, BiasSite::after_cap>();
+  }
+}
+
+/// A row's softmax after the sink's term has joined it.
+template <class T>
+struct Denominator {
+  T lse;
+  T factor;  ///< of the weighted sum of v
+};
+
+template <class T>
+Denominator<T> denominator(const AttentionLogits<T>& logits, int64_t h, T top, T total) {
+  if (!logits.has_sink) return {top + std::log(total), T{1} / total};
+  const T sink = logits.sink == nullptr ? T{0} : logits.sink[h];
+  const T higher = sink > top ? sink : top;
+  const T weight = vec::exp(top - higher);
+  const T all = total * weight + vec::exp(sink - higher);
+  return {higher + std::log(all), weight / all};
 }
 
 // ------------------------------------------------------------------------------------- operands
@@ -222,24 +364,33 @@ struct Unit {
 /// Queries are lanes, so that no step crosses lanes. A NaN may not win the maximum, but it reaches
 /// the total: exp(NaN - top) is NaN.
 template <class T>
-void softmax_tile(int64_t offset, int64_t keys, int64_t queries, T* p, T* top, T* total,
+void softmax_tile(const Seen& seen, int64_t keys, int64_t queries, T* p, T* top, T* total,
                   T* shrink) {
   using S = tile::Simd<T>;
   using Vec = typename S::Vec;
   constexpr int64_t W = kPanel<T>;
   constexpr int64_t L = S::kLanes;
   for (int64_t i = 0; i < queries; i += W) {
-    const int64_t all = std::clamp<int64_t>(offset + i + 1, 0, keys);  // every query sees these
-    const int64_t some = std::clamp<int64_t>(offset + i + W, 0, keys);
+    const int64_t all =
+        std::clamp<int64_t>(seen.offset + i + 1, 0, keys);  // every query sees these
+    const int64_t some = std::clamp<int64_t>(seen.offset + i + W, 0, keys);
+    const int64_t begin = std::min(seen.first(i), some);
     T* column = p + i;
     for (int64_t c = all; c < some; ++c) {
-      const int64_t first = c - offset - i;
+      const int64_t first = c - seen.offset - i;
       for (int64_t x = 0; x < first; ++x) {
         column[c * kTile + x] = -std::numeric_limits<T>::infinity();
       }
     }
+    if (seen.is_cut) {
+      for (int64_t c = begin; c < some; ++c) {
+        for (int64_t x = W - 1; x > 0 && seen.first(i + x) > c; --x) {
+          column[c * kTile + x] = -std::numeric_limits<T>::infinity();
+        }
+      }
+    }
     Vec high[2] = {S::load(top + i), S::load(top + i + L)};
-    for (int64_t c = 0; c < some; ++c) {
+    for (int64_t c = begin; c < some; ++c) {
       for (int64_t x = 0; x < 2; ++x) {
         const Vec s = S::load(column + c * kTile + x * L);
         high[x] = s > high[x] ? s : high[x];
@@ -248,26 +399,52 @@ void softmax_tile(int64_t offset, int64_t keys, int64_t queries, T* p, T* top, T
     T new_top[W];
     S::store(new_top, high[0]);
     S::store(new_top + L, high[1]);
-    for (int64_t c = 0; c < some; ++c) {
+    T origin[W];
+    std::copy_n(new_top, W, origin);
+    if (seen.is_cut) {  // a query that sees nothing here, and nothing before
+      for (T& x : origin) x = x == -std::numeric_limits<T>::infinity() ? T{0} : x;
+    }
+    for (int64_t c = begin; c < some; ++c) {
       T* row = column + c * kTile;
 #pragma omp simd
-      for (int64_t x = 0; x < W; ++x) row[x] = vec::exp(row[x] - new_top[x]);
+      for (int64_t x = 0; x < W; ++x) row[x] = vec::exp(row[x] - origin[x]);
     }
     Vec sum[2] = {};
-    for (int64_t c = 0; c < some; ++c) {
+    for (int64_t c = begin; c < some; ++c) {
       for (int64_t x = 0; x < 2; ++x) sum[x] += S::load(column + c * kTile + x * L);
     }
+    for (int64_t c = 0; c < begin; ++c) std::fill_n(column + c * kTile, W, T{0});
     for (int64_t c = some; c < keys; ++c) std::fill_n(column + c * kTile, W, T{0});
     T tile_total[W];
     S::store(tile_total, sum[0]);
     S::store(tile_total + L, sum[1]);
 #pragma omp simd
     for (int64_t x = 0; x < W; ++x) {
-      shrink[i + x] = vec::exp(top[i + x] - new_top[x]);
+      shrink[i + x] = vec::exp(top[i + x] - origin[x]);
       total[i + x] = total[i + x] * shrink[i + x] + tile_total[x];
       top[i + x] = new_top[x];
     }
   }
+}
+
+/// p (keys, queries): the scaled products on entry, logits on return.
+template <class T>
+void change_tile(const AttentionLogits<T>& logits, int64_t h, const Seen& seen, int64_t keys,
+                 int64_t queries, T* p) {
+  constexpr int64_t W = kPanel<T>;
+  with_changes(logits, [&]<bool kCap, BiasSite kBias>() {
+    TileBias<T> bias;
+    const T* values = nullptr;
+    if constexpr (kBias != BiasSite::none) values = bias.along_queries(logits, h, seen.offset);
+    for (int64_t i = 0; i < queries; i += W) {
+      const int64_t end = std::min(keys, seen.offset + i + W);
+      for (int64_t c = seen.first(i); c < end; ++c) {
+        const T* row = kBias == BiasSite::none ? nullptr : values + i - c + kTile - 1;
+        change_logits<kCap, kBias, false>(W, static_cast<T>(logits.softcap), row, p + c * kTile + i,
+                                          0, W, static_cast<T*>(nullptr));
+      }
+    }
+  });
 }
 
 /// Largest of the values, NaN if one is NaN: the same for every order of the calls.
@@ -287,12 +464,12 @@ void finish(const Problem<T>& problem, int64_t b, const Unit<T>& unit, T* out, T
   T highest = -std::numeric_limits<T>::infinity();
   for (int64_t i = 0; i < unit.queries; ++i) {
     const T total = unit.total[i];
-    const T inverse = T{1} / total;
+    const auto [lse_row, factor] = denominator(problem.logits, unit.h, unit.top[i], total);
     T* to = out + problem.o_at(b, unit.h, unit.i0 + i);
     const T* from = unit.sums + i * padded<T>(hd);
 #pragma omp simd
-    for (int64_t d = 0; d < hd; ++d) to[d] = from[d] * inverse;
-    lse[problem.row_at(b, unit.h, unit.i0 + i)] = unit.top[i] + std::log(total);
+    for (int64_t d = 0; d < hd; ++d) to[d] = from[d] * factor;
+    lse[problem.row_at(b, unit.h, unit.i0 + i)] = lse_row;
     const T row_top = std::isnan(total) ? total : unit.top[i];
     if (!(row_top <= highest) && !std::isnan(highest)) highest = row_top;
   }
@@ -327,30 +504,31 @@ void forward_units(const Problem<T>& problem, int64_t b, int64_t kv, int64_t fir
                     problem.scale(), unit.q_transposed);
     std::fill_n(unit.top, kTile, -std::numeric_limits<T>::infinity());
     std::fill_n(unit.total, kTile, T{0});
+    if (s.window > 0) std::fill_n(unit.sums, width * kTile, T{0});
   }
   T* k_tile = memory;
   T* v_tile = k_tile + width * kTile;
   T* p = v_tile + width * kTile;
   T* shrink = p + kTile * kTile;
 
-  const int64_t seen = s.q_offset + units[n_units - 1].i0 + units[n_units - 1].queries;
-  for (int64_t j0 = 0; j0 < seen; j0 += kTile) {
+  const int64_t end = s.q_offset + units[n_units - 1].i0 + units[n_units - 1].queries;
+  for (int64_t j0 = problem.first_key_tile(units[0].i0) * kTile; j0 < end; j0 += kTile) {
     const int64_t keys = std::min(kTile, s.Tk - j0);
     copy_rows(problem.k + problem.k_at(b, kv, j0), s.k_stride, keys, hd, T{1}, k_tile);
     copy_rows(problem.v + problem.v_at(b, kv, j0), s.v_stride, keys, hd, T{1}, v_tile);
     for (int64_t u = 0; u < n_units; ++u) {
       const Unit<T>& unit = units[u];
-      const int64_t offset = s.q_offset + unit.i0 - j0;
-      if (offset + unit.queries <= 0) continue;
+      const Seen seen(s, unit.i0, j0);
+      if (!seen.any(unit.queries)) continue;
       const int64_t lanes = padded<T>(unit.queries);
       multiply<false>(keys, lanes, k_tile, width, unit.q_transposed, kTile, p, kTile, false,
-                      [=](int64_t c, int64_t, int64_t i, int64_t queries) {
-                        return Depth{0, c < offset + i + queries ? hd : 0};
+                      [&](int64_t c, int64_t rows, int64_t i, int64_t queries) {
+                        return Depth{0, seen.meet(i, queries, c, rows) ? hd : 0};
                       });
-      softmax_tile(offset, keys, lanes, p, unit.top, unit.total, shrink);
+      change_tile(problem.logits, unit.h, seen, keys, lanes, p);
+      softmax_tile(seen, keys, lanes, p, unit.top, unit.total, shrink);
       if constexpr (kDropout) {
-        drop_columns(Mask(problem.dropout, s.H, b, unit.h), unit.i0, j0,
-                     static_cast<T>(1.0 / (1.0 - problem.dropout.rate)), p);
+        drop_columns(Mask(problem.dropout, s.H, b, unit.h), unit.i0, j0, problem.kept(), p);
       }
       if (j0 > 0) {
         for (int64_t i = 0; i < unit.queries; ++i) {
@@ -360,9 +538,9 @@ void forward_units(const Problem<T>& problem, int64_t b, int64_t kv, int64_t fir
           for (int64_t d = 0; d < width; ++d) row[d] *= shrink[i];
         }
       }
-      multiply<true>(unit.queries, width, p, kTile, v_tile, width, unit.sums, width, j0 > 0,
-                     [=](int64_t i, int64_t queries, int64_t, int64_t) {
-                       return Depth{0, std::min(keys, offset + i + queries)};
+      multiply<true>(unit.queries, width, p, kTile, v_tile, width, unit.sums, width,
+                     j0 > 0 || s.window > 0, [&](int64_t i, int64_t queries, int64_t, int64_t) {
+                       return Depth{seen.first(i), std::min(keys, seen.offset + i + queries)};
                      });
     }
   }
@@ -428,50 +606,82 @@ void dot_rows(const T* q, const T* k, int64_t stride, const T* v, int64_t v_stri
   for (; j < keys; ++j) logits[j] = dot(q, k + j * stride, hd) * scale;
 }
 
-/// sums (hd) = sum_j p[j] v_j, in strips of columns that stay in registers.
+/// sums (hd) (+)= sum_j p[j] v_j, in strips of columns that stay in registers.
 template <class T>
-void weigh_rows(const T* p, const T* v, int64_t stride, int64_t keys, int64_t hd, T* sums) {
+void weigh_rows(const T* p, const T* v, int64_t stride, int64_t keys, int64_t hd, T* sums,
+                bool accumulate) {
   constexpr int64_t L = tile::Simd<T>::kLanes;
   const Depth depth{0, keys};
   int64_t d = 0;
   for (; d + 8 * L <= hd; d += 8 * L) {
-    tile::detail::micro<1, 8, false>(depth, p, keys, v + d, stride, sums + d, hd, false);
+    tile::detail::micro<1, 8, false>(depth, p, keys, v + d, stride, sums + d, hd, accumulate);
   }
   for (; d + 2 * L <= hd; d += 2 * L) {
-    tile::detail::micro<1, 2, false>(depth, p, keys, v + d, stride, sums + d, hd, false);
+    tile::detail::micro<1, 2, false>(depth, p, keys, v + d, stride, sums + d, hd, accumulate);
   }
   for (; d < hd; ++d) {
-    T sum = 0;
+    T sum = accumulate ? sums[d] : T{0};
     for (int64_t j = 0; j < keys; ++j) sum += p[j] * v[j * stride + d];
     sums[d] = sum;
   }
 }
 
+/// p: the scaled products of a query with the keys that are `distance`, distance - 1, … before it
+/// on entry, logits on return.
+template <class T>
+void change_row(const AttentionLogits<T>& logits, int64_t h, int64_t distance, int64_t keys, T* p) {
+  with_changes(logits, [&]<bool kCap, BiasSite kBias>() {
+    T reversed[kBlock];
+    if constexpr (kBias != BiasSite::none) {
+      const T* bias = logits.distance_bias + h * logits.n_distances + distance;
+      for (int64_t j = 0; j < keys; ++j) reversed[j] = bias[-j];
+    }
+    change_logits<kCap, kBias, false>(keys, static_cast<T>(logits.softcap), reversed, p, 0, keys,
+                                      static_cast<T*>(nullptr));
+  });
+}
+
 template <class T>
 void forward_few(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
   const AttentionShape& s = problem.shape;
-  const int64_t blocks = (s.q_offset + s.Tq + kBlock - 1) / kBlock;
+  const int64_t first_seen = s.first_key(s.q_offset);
+  const int64_t first_block = first_seen / kBlock;
+  const int64_t blocks = (s.q_offset + s.Tq + kBlock - 1) / kBlock - first_block;
   const int64_t part_size = s.hd + 2;  // sums, top, total
   T* const parts = scratch<T>(ScratchSlot::kernel, s.B * s.H * s.Tq * blocks * part_size);
   const auto part_of = [&](int64_t row, int64_t block) {
     return parts + (row * blocks + block) * part_size;
+  };
+  // fn(first, keys) for the keys of [begin, end) that lie in neighbouring rows: the end of the ring
+  // is followed by its beginning.
+  const auto for_pieces = [&](int64_t begin, int64_t end, auto&& fn) {
+    for (int64_t j = begin; j < end;) {
+      const int64_t keys = s.ring == 0 ? end - j : std::min(end - j, s.ring - j % s.ring);
+      fn(j, keys);
+      j += keys;
+    }
   };
 
   const auto run_block = [&](int64_t task) {
     const int64_t block = task % blocks;
     const int64_t kv = task / blocks % s.K;
     const int64_t b = task / blocks / s.K;
-    const int64_t j0 = block * kBlock;
-    const T* k = problem.k + problem.k_at(b, kv, j0);
-    const T* v = problem.v + problem.v_at(b, kv, j0);
+    const int64_t j0 = (first_block + block) * kBlock;
     for (int64_t h = problem.first_head(kv); h < problem.first_head(kv + 1); ++h) {
       for (int64_t i = 0; i < s.Tq; ++i) {
-        const int64_t keys = std::clamp<int64_t>(s.q_offset + i + 1 - j0, 0, kBlock);
+        const int64_t position = s.q_offset + i;
+        const int64_t begin = std::max(j0, s.first_key(position));
+        const int64_t end = std::min(j0 + kBlock, position + 1);
+        const int64_t keys = std::max<int64_t>(0, end - begin);
         const bool is_first =
             h == problem.first_head(kv) && i == 0;  // the others find them in cache
         T p[kBlock] = {};
-        dot_rows(problem.q + problem.q_at(b, h, i), k, s.k_stride, is_first ? v : nullptr,
-                 s.v_stride, keys, s.hd, problem.scale(), p);
+        for_pieces(begin, end, [&](int64_t j, int64_t n) {
+          dot_rows(problem.q + problem.q_at(b, h, i), problem.k + problem.k_at(b, kv, j),
+                   s.k_stride, is_first ? problem.v + problem.v_at(b, kv, j) : nullptr, s.v_stride,
+                   n, s.hd, problem.scale(), p + (j - begin));
+        });
+        change_row(problem.logits, h, position - begin, keys, p);
         T top = -std::numeric_limits<T>::infinity();
 #pragma omp simd reduction(max : top)
         for (int64_t j = 0; j < keys; ++j) top = p[j] > top ? p[j] : top;
@@ -482,7 +692,11 @@ void forward_few(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
           total += p[j];
         }
         T* part = part_of(problem.row_at(b, h, i), block);
-        weigh_rows(p, v, s.v_stride, keys, s.hd, part);
+        if (keys == 0) std::fill_n(part, s.hd, T{0});
+        for_pieces(begin, end, [&](int64_t j, int64_t n) {
+          weigh_rows(p + (j - begin), problem.v + problem.v_at(b, kv, j), s.v_stride, n, s.hd, part,
+                     j > begin);
+        });
         part[s.hd] = top;
         part[s.hd + 1] = total;
       }
@@ -490,7 +704,7 @@ void forward_few(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
   };
   const int64_t tasks = s.B * s.K * blocks;
   constexpr int64_t kWorthThreads = 1 << 15;  // elements of k
-  if (s.B * s.K * (s.q_offset + s.Tq) * s.hd * s.Tq < kWorthThreads) {
+  if (s.B * s.K * (s.q_offset + s.Tq - first_seen) * s.hd * s.Tq < kWorthThreads) {
     for (int64_t task = 0; task < tasks; ++task) run_block(task);
   } else {
     parallel_tasks(tasks, run_block);
@@ -512,10 +726,10 @@ void forward_few(const Problem<T>& problem, T* out, T* lse, T* max_logit) {
 #pragma omp simd
       for (int64_t d = 0; d < s.hd; ++d) to[d] += weight * part[d];
     }
-    const T inverse = T{1} / total;
+    const auto [lse_row, factor] = denominator(problem.logits, h, top, total);
 #pragma omp simd
-    for (int64_t d = 0; d < s.hd; ++d) to[d] *= inverse;
-    lse[row] = top + std::log(total);
+    for (int64_t d = 0; d < s.hd; ++d) to[d] *= factor;
+    lse[row] = lse_row;
     if (max_logit != nullptr) {
       raise(max_logit[row / s.Tq], (std::isnan(total) ? total : top) + T{0});
     }
@@ -528,6 +742,11 @@ template <class T>
 struct Gradients {
   const T *out, *lse, *dout;
   T *dq, *dk, *dv;
+  // Partial sums, or null.
+  T* bias_parts;         // (B, H, n_bias_parts, n_diagonals, 2 * kTile)
+  T* sink_parts;         // (B, H, query tiles)
+  int64_t n_bias_parts;  // one, or one for each key tile
+  int64_t n_diagonals;
 };
 
 struct Range {
@@ -535,18 +754,98 @@ struct Range {
 };
 
 /// One query's row of a tile: p holds logits on entry and the weights of do in dv on return, ds
-/// holds do . v on entry and dL/dlogit on return. Both are 0 for the keys from `keys` on.
+/// holds do . v on entry and dL/dlogit on return. Both are 0 for the keys outside [begin, end).
 template <bool kDropout, bool kMasked, class T>
-void softmax_row_backward(int64_t keys, T lse, T delta, const T* z, T* __restrict p,
+void softmax_row_backward(int64_t begin, int64_t end, T lse, T delta, const T* z, T* __restrict p,
                           T* __restrict ds) {
 #pragma omp simd
   for (int64_t c = 0; c < kTile; ++c) {
-    const bool is_seen = !kMasked || c < keys;
+    const bool is_seen = !kMasked || (c >= begin && c < end);
     const T probability = is_seen ? vec::exp(p[c] - lse) : T{0};
     const T dp = kDropout ? ds[c] * z[c] : ds[c];
     const T gradient = probability * (dp - delta);
     ds[c] = is_seen ? gradient : T{0};  // what is masked was never computed and may be NaN
     p[c] = kDropout ? probability * z[c] : probability;
+  }
+}
+
+// The gradient of the distance bias: sums along the diagonals of the tiles. Tiles whose queries and
+// keys are equally far apart share their diagonals; the sum over them goes from the first key tile
+// to the last, whoever forms it, and then over the sequences.
+
+/// The tiles with this offset, counted from 0.
+int64_t diagonal_of(int64_t offset) {
+  return (offset + kTile) / kTile;
+}
+
+/// Sums along the diagonals of one tile.
+template <class T>
+class DiagonalSums {
+ public:
+  void clear() { std::fill_n(&rows_[0][0], kApart * kWidth, T{0}); }
+
+  /// Rows that are kApart queries apart shift by whole vectors, so they share a row of sums.
+  void add(int64_t i, const T* row) {
+    T* to = rows_[i % kApart] + kTile - i / kApart * kApart;
+#pragma omp simd
+    for (int64_t c = 0; c < kTile; ++c) to[c] += row[c];
+  }
+
+  /// to[c - i + kTile - 1] += the sums of that diagonal
+  void add_to(T* to) const {
+    T sums[2 * kTile] = {};
+    for (int64_t r = 0; r < kApart; ++r) {
+      const T* row = rows_[r] + 1 + r;
+#pragma omp simd
+      for (int64_t x = 0; x < 2 * kTile; ++x) sums[x] += row[x];
+    }
+    for (int64_t x = 0; x < 2 * kTile; ++x) to[x] += sums[x];
+  }
+
+ private:
+  static constexpr int64_t kApart = 16;
+  static constexpr int64_t kWidth = 2 * kTile + kApart;
+  T rows_[kApart][kWidth];
+};
+
+template <class T>
+void join_bias_gradient(const Problem<T>& problem, const Gradients<T>& g, T* dbias, bool adds) {
+  const AttentionShape& s = problem.shape;
+  const int64_t n = problem.logits.n_distances;
+  parallel_tasks(s.H, [&](int64_t h) {
+    double* sums = scratch<double>(ScratchSlot::kernel, n);
+    std::fill_n(sums, n, 0.0);
+    for (int64_t b = 0; b < s.B; ++b) {
+      for (int64_t diagonal = 0; diagonal < g.n_diagonals; ++diagonal) {
+        const int64_t last = (diagonal - 1) * kTile + s.q_offset % kTile + kTile - 1;
+        for (int64_t x = 0; x < 2 * kTile - 1; ++x) {
+          const int64_t distance = last - x;
+          if (distance < 0 || distance >= n) continue;
+          T sum = 0;
+          for (int64_t part = 0; part < g.n_bias_parts; ++part) {
+            const int64_t row = (b * s.H + h) * g.n_bias_parts + part;
+            sum += g.bias_parts[(row * g.n_diagonals + diagonal) * 2 * kTile + x];
+          }
+          sums[distance] += static_cast<double>(sum);
+        }
+      }
+    }
+    for (int64_t d = 0; d < n; ++d) {
+      const T sum = static_cast<T>(sums[d]);
+      dbias[h * n + d] = adds ? dbias[h * n + d] + sum : sum;
+    }
+  });
+}
+
+template <class T>
+void join_sink_gradient(const AttentionShape& s, const Gradients<T>& g, T* dsink, bool adds) {
+  for (int64_t h = 0; h < s.H; ++h) {
+    double sum = 0.0;
+    for (int64_t b = 0; b < s.B; ++b) {
+      const T* parts = g.sink_parts + (b * s.H + h) * tiles(s.Tq);
+      for (int64_t part = 0; part < tiles(s.Tq); ++part) sum += static_cast<double>(parts[part]);
+    }
+    dsink[h] = static_cast<T>(sum) + (adds ? dsink[h] : T{0});
   }
 }
 
@@ -575,6 +874,11 @@ void backward_tiles(const Problem<T>& problem, const Gradients<T>& g, int64_t b,
   T* const ds = p + kTile * kTile;
   T* const z = ds + kTile * kTile;
   T* const deltas = z + kTile;  // D of the queries; made when their first key tile is met
+  const AttentionLogits<T>& logits = problem.logits;
+  const bool is_capped = logits.softcap > 0.0;
+  const bool sums_bias = kKeys && g.bias_parts != nullptr;
+  TileBias<T> bias;
+  DiagonalSums<T> diagonals;
 
   for (int64_t key_tile = key_tiles.begin; key_tile < key_tiles.end; ++key_tile) {
     const int64_t j0 = key_tile * kTile;
@@ -590,55 +894,85 @@ void backward_tiles(const Problem<T>& problem, const Gradients<T>& g, int64_t b,
       for (int64_t query_tile = query_tiles.begin; query_tile < query_tiles.end; ++query_tile) {
         const int64_t i0 = query_tile * kTile;
         const int64_t queries = std::min(kTile, s.Tq - i0);
-        const int64_t offset = s.q_offset + i0 - j0;
-        if (offset + queries <= 0) continue;
+        const Seen seen(s, i0, j0);
+        if (!seen.any(queries)) continue;
+        const int64_t first_key_tile = problem.first_key_tile(i0);
         const T* dout = g.dout + problem.o_at(b, h, i0);
         copy_rows(problem.q + problem.q_at(b, h, i0), s.q_stride, queries, hd, problem.scale(),
                   q_scaled);
         copy_rows(dout, s.o_stride, queries, hd, T{1}, do_tile);
         T* delta = deltas + (h - heads.begin) * rows + i0 - query_tiles.begin * kTile;
-        if (key_tile == key_tiles.begin) {
+        const T* lse = g.lse + problem.row_at(b, h, i0);
+        if (key_tile == std::max(key_tiles.begin, first_key_tile)) {
           const T* out = g.out + problem.o_at(b, h, i0);
           for (int64_t i = 0; i < queries; ++i) {
             delta[i] = dot(dout + i * s.o_stride, out + i * s.o_stride, hd);
           }
+          if (kQueries && g.sink_parts != nullptr) {
+            const T sink = logits.sink == nullptr ? T{0} : logits.sink[h];
+            T sum = 0;
+            for (int64_t i = 0; i < queries; ++i) sum -= vec::exp(sink - lse[i]) * delta[i];
+            g.sink_parts[(b * s.H + h) * tiles(s.Tq) + query_tile] = sum;
+          }
         }
 
-        const auto if_seen = [=](int64_t i, int64_t n_rows, int64_t c, int64_t) {
-          return Depth{0, c < offset + i + n_rows ? hd : 0};
+        const auto if_seen = [&](int64_t i, int64_t n_rows, int64_t c, int64_t columns) {
+          return Depth{0, seen.meet(i, n_rows, c, columns) ? hd : 0};
         };
         multiply<false>(queries, padded<T>(keys), q_scaled, width, k_transposed, kTile, p, kTile,
                         false, if_seen);
         multiply<false>(queries, padded<T>(keys), do_tile, width, v_transposed, kTile, ds, kTile,
                         false, if_seen);
 
-        const T* lse = g.lse + problem.row_at(b, h, i0);
+        const T* biases = nullptr;
+        if (logits.distance_bias != nullptr) biases = bias.along_keys(logits, h, seen.offset);
+        if (sums_bias) diagonals.clear();
         for (int64_t i = 0; i < queries; ++i) {
-          const int64_t seen = std::clamp<int64_t>(offset + i + 1, 0, keys);
+          const int64_t begin = seen.first(i);
+          const int64_t end = std::clamp<int64_t>(seen.offset + i + 1, 0, keys);
           T* p_row = p + i * kTile;
           T* ds_row = ds + i * kTile;
-          if constexpr (kDropout) {
-            keep_row(mask, i0 + i, j0, static_cast<T>(1.0 / (1.0 - problem.dropout.rate)), z);
-          }
-          if (seen == kTile) {
-            softmax_row_backward<kDropout, false>(seen, lse[i], delta[i], z, p_row, ds_row);
+          T slope[kTile];
+          with_changes(logits, [&]<bool kCap, BiasSite kBias>() {
+            const T* row = kBias == BiasSite::none ? nullptr : biases + kTile - 1 - i;
+            change_logits<kCap, kBias, kCap>(kTile, static_cast<T>(logits.softcap), row, p_row,
+                                             begin, end, slope);
+          });
+          if constexpr (kDropout) keep_row(mask, i0 + i, j0, problem.kept(), z);
+          if (begin == 0 && end == kTile) {
+            softmax_row_backward<kDropout, false>(begin, end, lse[i], delta[i], z, p_row, ds_row);
           } else {
-            softmax_row_backward<kDropout, true>(seen, lse[i], delta[i], z, p_row, ds_row);
+            softmax_row_backward<kDropout, true>(begin, end, lse[i], delta[i], z, p_row, ds_row);
           }
+          if (sums_bias && !logits.bias_before_cap) diagonals.add(i, ds_row);
+          if (is_capped) {
+#pragma omp simd
+            for (int64_t c = 0; c < kTile; ++c) ds_row[c] *= slope[c];
+          }
+          if (sums_bias && logits.bias_before_cap) diagonals.add(i, ds_row);
+        }
+        if (sums_bias) {
+          const int64_t row = (b * s.H + h) * g.n_bias_parts + (g.n_bias_parts > 1 ? key_tile : 0);
+          diagonals.add_to(g.bias_parts +
+                           (row * g.n_diagonals + diagonal_of(seen.offset)) * 2 * kTile);
         }
 
         if constexpr (kKeys) {
-          const auto seen_by = [=](int64_t c, int64_t, int64_t, int64_t) {
-            return Depth{std::max<int64_t>(0, c - offset), queries};
+          const auto seen_by = [&](int64_t c, int64_t n_rows, int64_t, int64_t) {
+            return seen.queries_of(c, n_rows, queries);
           };
           multiply<true>(keys, width, p, kTile, do_tile, width, dv_tile, width, true, seen_by);
           multiply<true>(keys, width, ds, kTile, q_scaled, width, dk_tile, width, true, seen_by);
         }
         if constexpr (kQueries) {
-          multiply<false>(queries, hd, ds, kTile, k_scaled, width, g.dq + problem.q_at(b, h, i0),
-                          s.q_stride, key_tile > 0,
-                          [=](int64_t i, int64_t n_rows, int64_t, int64_t) {
-                            return Depth{0, std::min(keys, offset + i + n_rows)};
+          T* dq = g.dq + problem.q_at(b, h, i0);
+          if (s.window > 0 && key_tile == first_key_tile) {  // some queries may see none of it
+            for (int64_t i = 0; i < queries; ++i) std::fill_n(dq + i * s.q_stride, hd, T{0});
+          }
+          multiply<false>(queries, hd, ds, kTile, k_scaled, width, dq, s.q_stride,
+                          key_tile > 0 || s.window > 0,
+                          [&](int64_t i, int64_t n_rows, int64_t, int64_t) {
+                            return Depth{seen.first(i), std::min(keys, seen.offset + i + n_rows)};
                           });
         }
       }
@@ -653,16 +987,11 @@ void backward_tiles(const Problem<T>& problem, const Gradients<T>& g, int64_t b,
 }
 
 template <class T, bool kDropout>
-void backward(const Problem<T>& problem, const Gradients<T>& g) {
+void backward(const Problem<T>& problem, const Gradients<T>& g, bool is_apart) {
   const AttentionShape& s = problem.shape;
   const Range all_queries{0, tiles(s.Tq)};
   const Range all_keys{0, tiles(s.Tk)};
   const int64_t groups = s.B * s.K;
-  const int64_t threads = n_threads();
-
-  // Together the three gradients cost five products a tile. Apart, dq by its query tiles and dk, dv
-  // by their key tiles, they cost seven but can be shared by more threads. The bits are the same.
-  const bool is_apart = 5 * ((groups + threads - 1) / threads) * threads > 7 * groups;
   if (!is_apart) {
     parallel_tasks(groups, [&](int64_t task) {
       const int64_t kv = task % s.K;
@@ -684,10 +1013,18 @@ void backward(const Problem<T>& problem, const Gradients<T>& g) {
     const int64_t h = task % s.H;
     const int64_t query_tile = all_queries.end - 1 - task / rows;
     const int64_t last_query = std::min(s.Tq, (query_tile + 1) * kTile) - 1;
-    backward_tiles<T, kDropout, false, true>(problem, g, task % rows / s.H, h * s.K / s.H,
-                                             {h, h + 1}, {query_tile, query_tile + 1},
-                                             {0, (s.q_offset + last_query) / kTile + 1});
+    backward_tiles<T, kDropout, false, true>(
+        problem, g, task % rows / s.H, h * s.K / s.H, {h, h + 1}, {query_tile, query_tile + 1},
+        {problem.first_key_tile(query_tile * kTile), (s.q_offset + last_query) / kTile + 1});
   });
+}
+
+/// Together the three gradients cost five products a tile. Apart, dq by its query tiles and dk, dv
+/// by their key tiles, they cost seven but can be shared by more threads. The bits are the same.
+bool is_faster_apart(const AttentionShape& s) {
+  const int64_t groups = s.B * s.K;
+  const int64_t threads = n_threads();
+  return 5 * ((groups + threads - 1) / threads) * threads > 7 * groups;
 }
 
 }  // namespace
@@ -702,15 +1039,16 @@ bool attention_keeps(const AttentionDropout& dropout, int64_t H, int64_t b, int6
 
 template <class T>
 void attention_forward(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out,
-                       T* lse, const AttentionDropout& dropout, T* max_logit) {
-  check_shape(shape, dropout);
-  const Problem<T> problem{shape, dropout, q, k, v};
+                       T* lse, const AttentionLogits<T>& logits, const AttentionDropout& dropout,
+                       T* max_logit) {
+  check_arguments(shape, logits, dropout);
+  const Problem<T> problem{shape, logits, dropout, q, k, v};
   if (max_logit != nullptr) {
     std::fill_n(max_logit, shape.B * shape.H, -std::numeric_limits<T>::infinity());
   }
   if (dropout.rate > 0.0) {
     forward_tiled<T, true>(problem, out, lse, max_logit);
-  } else if (shape.Tq * problem.most_heads() <= kFewRows) {
+  } else if (shape.ring > 0 || shape.Tq * problem.most_heads() <= kFewRows) {
     forward_few(problem, out, lse, max_logit);
   } else {
     forward_tiled<T, false>(problem, out, lse, max_logit);
@@ -720,26 +1058,53 @@ void attention_forward(const AttentionShape& shape, const T* q, const T* k, cons
 template <class T>
 void attention_backward(const AttentionShape& shape, const T* q, const T* k, const T* v,
                         const T* out, const T* lse, const T* dout, T* dq, T* dk, T* dv,
-                        const AttentionDropout& dropout) {
-  check_shape(shape, dropout);
-  const Problem<T> problem{shape, dropout, q, k, v};
-  const Gradients<T> gradients{out, lse, dout, dq, dk, dv};
-  if (dropout.rate > 0.0) {
-    backward<T, true>(problem, gradients);
-  } else {
-    backward<T, false>(problem, gradients);
+                        const AttentionLogits<T>& logits, const AttentionDropout& dropout,
+                        const AttentionTableGradients<T>& tables) {
+  check_arguments(shape, logits, dropout);
+  check(shape.ring == 0, "[causal_attention] a ring has no backward");
+  check(tables.distance_bias == nullptr || logits.distance_bias != nullptr,
+        "[causal_attention] the gradient of a bias that is not there");
+  check(tables.sink == nullptr || logits.has_sink,
+        "[causal_attention] the gradient of a sink that is not there");
+  const Problem<T> problem{shape, logits, dropout, q, k, v};
+  const bool is_apart = is_faster_apart(shape);
+
+  Gradients<T> g{out, lse, dout, dq, dk, dv, nullptr, nullptr, is_apart ? tiles(shape.Tk) : 1, 0};
+  const int64_t distances =
+      shape.window == 0 ? shape.Tk : std::min(shape.Tk, shape.window + kTile - 1);
+  g.n_diagonals = diagonal_of(distances - 1) + 1;
+  const int64_t rows = shape.B * shape.H;
+  const int64_t n_bias =
+      tables.distance_bias == nullptr ? 0 : rows * g.n_bias_parts * g.n_diagonals * 2 * kTile;
+  const int64_t n_sink = tables.sink == nullptr ? 0 : rows * tiles(shape.Tq);
+  if (n_bias + n_sink > 0) {
+    T* const parts = scratch<T>(ScratchSlot::node, n_bias + n_sink);
+    std::fill_n(parts, n_bias, T{0});
+    if (n_bias > 0) g.bias_parts = parts;
+    if (n_sink > 0) g.sink_parts = parts + n_bias;
   }
+  if (dropout.rate > 0.0) {
+    backward<T, true>(problem, g, is_apart);
+  } else {
+    backward<T, false>(problem, g, is_apart);
+  }
+  if (n_bias > 0) join_bias_gradient(problem, g, tables.distance_bias, tables.adds_to_bias);
+  if (n_sink > 0) join_sink_gradient(shape, g, tables.sink, tables.adds_to_sink);
 }
 
 template void attention_forward(const AttentionShape&, const float*, const float*, const float*,
-                                float*, float*, const AttentionDropout&, float*);
+                                float*, float*, const AttentionLogits<float>&,
+                                const AttentionDropout&, float*);
 template void attention_forward(const AttentionShape&, const double*, const double*, const double*,
-                                double*, double*, const AttentionDropout&, double*);
+                                double*, double*, const AttentionLogits<double>&,
+                                const AttentionDropout&, double*);
 template void attention_backward(const AttentionShape&, const float*, const float*, const float*,
                                  const float*, const float*, const float*, float*, float*, float*,
-                                 const AttentionDropout&);
+                                 const AttentionLogits<float>&, const AttentionDropout&,
+                                 const AttentionTableGradients<float>&);
 template void attention_backward(const AttentionShape&, const double*, const double*, const double*,
                                  const double*, const double*, const double*, double*, double*,
-                                 double*, const AttentionDropout&);
+                                 double*, const AttentionLogits<double>&, const AttentionDropout&,
+                                 const AttentionTableGradients<double>&);
 
 }  // namespace ballast

@@ -212,21 +212,48 @@ struct AttentionSizes {
   int64_t S() const { return offset + T; }
 };
 
-struct AttentionResult {
-  Values o_BTHD;
-  Values lse_BHT;  ///< log of the softmax's denominator
+/// What changes the plain logits; all off by default.
+struct AttentionModes {
+  double softcap = 0.0;
+  Values bias_HN;  ///< N values of each head, by distance; empty: none
+  bool bias_before_cap = false;
+  int64_t window = 0;
+  bool is_chunk = false;  ///< the window is a chunk of positions, not a distance
+  bool has_sink = false;
+  Values sink_H;  ///< empty: 0
+
+  bool sees(int64_t query, int64_t key) const {
+    if (key > query) return false;
+    if (window == 0) return true;
+    return is_chunk ? query / window == key / window : query - key < window;
+  }
 };
 
-/// o_i = sum_j softmax_j(scale * q_i·k_j) v_j over j <= offset + i.
+/// scale * q·k is given; cap and bias, in their order.
+inline double attention_logit(const AttentionModes& modes, double logit, double bias) {
+  if (modes.bias_before_cap) logit += bias;
+  if (modes.softcap > 0.0) logit = modes.softcap * std::tanh(logit / modes.softcap);
+  return modes.bias_before_cap ? logit : logit + bias;
+}
+
+struct AttentionResult {
+  Values o_BTHD;
+  Values lse_BHT;        ///< log of the softmax's denominator
+  Values max_logit_BHT;  ///< largest logit of each query, the sink apart
+};
+
+/// o_i = sum_j softmax_j(logit_ij) v_j over the keys that query offset + i sees; logit_ij is
+/// scale * q_i·k_j changed by the modes.
 /// Query head h reads key/value head floor(h K / H). k, v: (B, S, K, D).
 inline AttentionResult causal_attention(const Values& q_BTHD, const Values& k_BSKD,
                                         const Values& v_BSKD, const AttentionSizes& sizes,
-                                        double scale) {
+                                        double scale, const AttentionModes& modes = {}) {
   const auto [B, T, H, K, D, offset] = sizes;
   const int64_t S = sizes.S();
   AttentionResult result;
   result.o_BTHD.assign(at(B * T * H * D), 0.0);
   result.lse_BHT.assign(at(B * H * T), 0.0);
+  result.max_logit_BHT.assign(at(B * H * T), 0.0);
 
   for (int64_t b = 0; b < B; ++b) {
     for (int64_t h = 0; h < H; ++h) {
@@ -235,16 +262,25 @@ inline AttentionResult causal_attention(const Values& q_BTHD, const Values& k_BS
         const int64_t q_begin = ((b * T + i) * H + h) * D;
         const int64_t n_keys = offset + i + 1;
 
-        Values logits(at(n_keys));
+        Values logits(at(n_keys), -std::numeric_limits<double>::infinity());
         for (int64_t j = 0; j < n_keys; ++j) {
+          if (!modes.sees(offset + i, j)) continue;
           const int64_t k_begin = ((b * S + j) * K + kv_head) * D;
           double dot = 0.0;
           for (int64_t d = 0; d < D; ++d) dot += q_BTHD[at(q_begin + d)] * k_BSKD[at(k_begin + d)];
-          logits[at(j)] = scale * dot;
+          const int64_t row = length(modes.bias_HN) / H * h;
+          const double bias = modes.bias_HN.empty() ? 0.0 : modes.bias_HN[at(row + offset + i - j)];
+          logits[at(j)] = attention_logit(modes, scale * dot, bias);
         }
 
-        const double max_logit = *std::max_element(logits.begin(), logits.end());
+        double max_logit = *std::max_element(logits.begin(), logits.end());
+        result.max_logit_BHT[at((b * H + h) * T + i)] = max_logit;
         double denominator = 0.0;
+        if (modes.has_sink) {
+          const double sink = modes.sink_H.empty() ? 0.0 : modes.sink_H[at(h)];
+          max_logit = std::max(max_logit, sink);
+          denominator = std::exp(sink - max_logit);
+        }
         for (const double logit : logits) denominator += std::exp(logit - max_logit);
         result.lse_BHT[at((b * H + h) * T + i)] = max_logit + std::log(denominator);
 
