@@ -4,12 +4,14 @@
 
 #include "tests/autograd/gradcheck_cases.h"
 #include "tests/support/catch.h"
+#include "tests/support/threads.h"
 
 namespace ballast::test {
 
 namespace {
 
 void check_gradients(void (*add_cases)(GradcheckCases&)) {
+  const WithThreads one(1);  // thousands of tiny calls
   GradcheckCases cases;
   add_cases(cases);
   for (const GradcheckCase& c : cases) {

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "core/kernels/attention.h"
-#include "core/parallel.h"
 #include "tests/support/random_tensor.h"
 #include "tests/support/reference.h"
+#include "tests/support/threads.h"
 
 namespace ballast::attention_test {
 
@@ -22,17 +22,6 @@ inline constexpr int64_t kGap = 3;
 inline size_t at(int64_t i) {
   return static_cast<size_t>(i);
 }
-
-class Threads {  // as many threads as asked for, until the end of the scope
- public:
-  explicit Threads(int n) : before_(n_threads()) { set_n_threads(n); }
-  ~Threads() { set_n_threads(before_); }
-  Threads(const Threads&) = delete;
-  Threads& operator=(const Threads&) = delete;
-
- private:
-  int before_;
-};
 
 struct Sizes {
   int64_t B, T, H, K, hd;

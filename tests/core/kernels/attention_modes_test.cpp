@@ -65,7 +65,7 @@ TEMPLATE_TEST_CASE("attention equals the plain formula in every mode", "[core][a
                                Sizes{1, 70, 2, 2, 16, 100}, Sizes{2, 1, 4, 2, 24, 300},
                                Sizes{1, 3, 5, 2, 9, 600}, Sizes{1, 40, 2, 1, 4, 31});
   INFO(sizes);
-  const Threads one(1);
+  const WithThreads one(1);
   const auto modes = all_modes({{0},
                                 {1},
                                 {3},
@@ -102,7 +102,7 @@ TEST_CASE("attention gradients equal central differences in every mode in float6
   const double rate = GENERATE(0.0, 0.25);
   INFO(sizes);
   CAPTURE(rate);
-  const Threads one(1);  // thousands of tiny calls
+  const WithThreads one(1);  // thousands of tiny calls
   const Sizes& s = sizes;
   for (const Modes& mode : all_modes({{0}, {1}, {5}, {70}, {128}, {50, LocalKind::chunk}})) {
     INFO(mode);
@@ -222,14 +222,14 @@ TEST_CASE("attention gives the same bits with 1, 2, 3 and 4 threads in every mod
   Case<float> first(sizes, 35, 1.0, mode);
   first.dropout = {rate, 5, 0};
   {
-    const Threads one(1);
+    const WithThreads one(1);
     first.forward();
     first.backward();
   }
   for (int threads = 2; threads <= 4; ++threads) {
     CAPTURE(threads);
     Case<float> again = first;
-    const Threads many(threads);
+    const WithThreads many(threads);
     again.forward();
     again.backward();
     CHECK(same_bits(first.out, again.out));
@@ -285,7 +285,7 @@ TEST_CASE("a query of a local layer ignores keys before its window to the last b
 TEST_CASE("tiles that a window or chunk empties are never read", "[core][attention]") {
   const Local local = GENERATE(Local{100}, Local{192, LocalKind::chunk});
   const int threads = GENERATE(1, 4);  // the gradients together, and apart
-  const Threads scope(threads);
+  const WithThreads scope(threads);
   Case<float> c({1, 384, 1, 1, 16}, 38, 1.0,
                 {0.0, Bias::none, local.window, local.kind, Sink::none});
   for (int64_t j = 0; j < 64; ++j) {
@@ -450,7 +450,7 @@ TEST_CASE("attention over a ring equals attention over rows in order", "[core][a
 TEST_CASE("attention's scratch memory stops growing after one step in every mode",
           "[core][attention]") {
   Case<float> c({2, 200, 4, 2, 32}, 45, 1.0, kEverything);
-  const Threads threads(1);  // which thread meets which task is left to chance
+  const WithThreads threads(1);  // which thread meets which task is left to chance
   c.forward();
   c.backward();
   const int64_t bytes = scratch_bytes();

@@ -5,7 +5,6 @@
 #include <limits>
 #include <vector>
 
-#include "core/parallel.h"
 #include "core/scratch.h"
 #include "tests/core/kernels/attention_case.h"
 #include "tests/support/catch.h"
@@ -67,7 +66,7 @@ TEST_CASE("attention gradients equal central differences in float64", "[core][at
   const double rate = GENERATE(0.0, 0.3);
   CAPTURE(rate);
   INFO(sizes);
-  const Threads one(1);  // thousands of tiny calls
+  const WithThreads one(1);  // thousands of tiny calls
   Case<double> c(sizes, 13);
   c.dropout = {rate, 99, 4};
   c.forward();
@@ -233,7 +232,7 @@ TEST_CASE("attention gives the same bits with 1, 2, 3 and 4 threads", "[core][at
   Case<float> first(sizes, 17);
   first.dropout = {rate, 5, 0};
   {
-    const Threads one(1);
+    const WithThreads one(1);
     first.forward();
     first.backward();
   }
@@ -243,7 +242,7 @@ TEST_CASE("attention gives the same bits with 1, 2, 3 and 4 threads", "[core][at
   for (int threads = 2; threads <= 4; ++threads) {
     CAPTURE(threads);
     Case<float> again = first;
-    const Threads many(threads);
+    const WithThreads many(threads);
     again.forward();
     again.backward();
     CHECK(same(first.out, again.out));
@@ -467,7 +466,7 @@ TEST_CASE("attention's scratch memory stops growing after one step", "[core][att
     c.backward();
     one.forward();
   };
-  const Threads threads(1);  // which thread meets which task is left to chance
+  const WithThreads threads(1);  // which thread meets which task is left to chance
   step();
   const int64_t bytes = scratch_bytes();
   step();
