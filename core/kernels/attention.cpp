@@ -150,11 +150,13 @@ struct TileBias {
 
   /// element of query i and key c: along_queries()[i - c + kTile - 1]
   const T* along_queries(const AttentionLogits<T>& logits, int64_t h, int64_t offset) {
-    const T* row = logits.distance_bias + h * logits.n_distances;
-    for (int64_t x = 0; x < 2 * kTile; ++x) {
-      const int64_t distance = offset - (kTile - 1) + x;
-      values[x] = distance >= 0 && distance < logits.n_distances ? row[distance] : T{0};
-    }
+    const int64_t first = offset - (kTile - 1);
+    const int64_t begin = std::clamp<int64_t>(-first, 0, 2 * kTile);
+    const int64_t end = std::clamp<int64_t>(logits.n_distances - first, begin, 2 * kTile);
+    std::fill(values, values + begin, T{0});
+    std::copy_n(logits.distance_bias + h * logits.n_distances + first + begin, end - begin,
+                values + begin);
+    std::fill(values + end, values + 2 * kTile, T{0});
     return values;
   }
   /// element of query i and key c: along_keys()[c - i + kTile - 1]
@@ -363,7 +365,7 @@ struct Unit {
 /// `total` move on; `shrink` receives what sums made so far must be multiplied with.
 /// Queries are lanes, so that no step crosses lanes. A NaN may not win the maximum, but it reaches
 /// the total: exp(NaN - top) is NaN.
-template <class T>
+template <bool kCut, class T>
 void softmax_tile(const Seen& seen, int64_t keys, int64_t queries, T* p, T* top, T* total,
                   T* shrink) {
   using S = tile::Simd<T>;
@@ -374,7 +376,7 @@ void softmax_tile(const Seen& seen, int64_t keys, int64_t queries, T* p, T* top,
     const int64_t all =
         std::clamp<int64_t>(seen.offset + i + 1, 0, keys);  // every query sees these
     const int64_t some = std::clamp<int64_t>(seen.offset + i + W, 0, keys);
-    const int64_t begin = std::min(seen.first(i), some);
+    const int64_t begin = kCut ? std::min(seen.first(i), some) : 0;
     T* column = p + i;
     for (int64_t c = all; c < some; ++c) {
       const int64_t first = c - seen.offset - i;
@@ -382,7 +384,7 @@ void softmax_tile(const Seen& seen, int64_t keys, int64_t queries, T* p, T* top,
         column[c * kTile + x] = -std::numeric_limits<T>::infinity();
       }
     }
-    if (seen.is_cut) {
+    if constexpr (kCut) {
       for (int64_t c = begin; c < some; ++c) {
         for (int64_t x = W - 1; x > 0 && seen.first(i + x) > c; --x) {
           column[c * kTile + x] = -std::numeric_limits<T>::infinity();
@@ -400,9 +402,13 @@ void softmax_tile(const Seen& seen, int64_t keys, int64_t queries, T* p, T* top,
     S::store(new_top, high[0]);
     S::store(new_top + L, high[1]);
     T origin[W];
-    std::copy_n(new_top, W, origin);
-    if (seen.is_cut) {  // a query that sees nothing here, and nothing before
-      for (T& x : origin) x = x == -std::numeric_limits<T>::infinity() ? T{0} : x;
+    if constexpr (kCut) {  // of a query that sees nothing here, and nothing before: 0
+      for (int64_t x = 0; x < W; ++x) {
+        origin[x] = new_top[x] == -std::numeric_limits<T>::infinity() ? T{0} : new_top[x];
+      }
+    } else {
+      S::store(origin, high[0]);
+      S::store(origin + L, high[1]);
     }
     for (int64_t c = begin; c < some; ++c) {
       T* row = column + c * kTile;
@@ -526,7 +532,11 @@ void forward_units(const Problem<T>& problem, int64_t b, int64_t kv, int64_t fir
                         return Depth{0, seen.meet(i, queries, c, rows) ? hd : 0};
                       });
       change_tile(problem.logits, unit.h, seen, keys, lanes, p);
-      softmax_tile(seen, keys, lanes, p, unit.top, unit.total, shrink);
+      if (seen.is_cut) {
+        softmax_tile<true>(seen, keys, lanes, p, unit.top, unit.total, shrink);
+      } else {
+        softmax_tile<false>(seen, keys, lanes, p, unit.top, unit.total, shrink);
+      }
       if constexpr (kDropout) {
         drop_columns(Mask(problem.dropout, s.H, b, unit.h), unit.i0, j0, problem.kept(), p);
       }
