@@ -283,7 +283,8 @@ TEST_CASE("a query of a local layer ignores keys before its window to the last b
   }
 }
 
-TEST_CASE("tiles that a window or chunk empties are never read", "[core][attention]") {
+TEST_CASE("tiles that a window or chunk empties spoil no output and no gradient",
+          "[core][attention]") {
   const Local local = GENERATE(Local{100}, Local{192, LocalKind::chunk});
   const int threads = GENERATE(1, 4);  // the gradients together, and apart
   const WithThreads scope(threads);
