@@ -116,9 +116,9 @@ void run_activations(Bench& bench) {
       activation_backward(k, dy.data(), gate_up.data(), n, dx.data(), false);
     });
     bench.run((name + " glu forward").c_str(), 3 * n, n,
-              [&, k = kind] { glu_forward(k, gate_up.data(), kRows, kF, y.data()); });
+              [&, k = kind] { glu_forward(k, gate_up.data(), kRows, kF, 2 * kF, y.data()); });
     bench.run((name + " glu backward").c_str(), 5 * n, n, [&, k = kind] {
-      glu_backward(k, dy.data(), gate_up.data(), kRows, kF, dgate_up.data(), false);
+      glu_backward(k, dy.data(), gate_up.data(), kRows, kF, 2 * kF, dgate_up.data(), false);
     });
   }
 }
