@@ -15,10 +15,15 @@
 namespace ballast {
 
 /// Names of all operations: tests see that each has a gradient check.
-inline constexpr std::array<std::string_view, 14> kOpNames = {
-    "activation", "add",         "add_layer_norm", "add_rms_norm", "causal_attention", "dropout",
-    "embedding",  "glu",         "layer_norm",     "linear",       "lm_head_loss",     "rms_norm",
-    "rope",       "weighted_sum"};
+inline constexpr std::array<std::string_view, 23> kOpNames = {
+    "activation",       "add",          "add_dyt",
+    "add_layer_norm",   "add_rms_norm", "add_scale_norm",
+    "causal_attention", "dropout",      "dyt",
+    "embedding",        "glu",          "layer_norm",
+    "linear",           "lm_head_loss", "qk_norm",
+    "rms_norm",         "rope",         "scale_norm",
+    "scale_queries",    "scaled",       "softcap",
+    "t5_bias",          "weighted_sum"};
 
 /// A range of the columns of each row. Some operations read one of wider rows: two that share a
 /// value each write their own columns of its gradient, and together they must cover all of it.
@@ -62,6 +67,14 @@ Var layer_norm(Tape& tape, Var x, Var weight, Var bias, double eps, bool unit_of
 /// Zhang & Sennrich 2019, eq. 4.
 Var rms_norm(Tape& tape, Var x, Var weight, double eps, bool unit_offset = false);
 
+/// y = g x / max(|x|_2, eps) over the last dimension.   x: (..., C)   weight: (1), g   returns
+/// (..., C).   Saves the inverse length of each row.   Nguyen & Salazar 2019, section 3.2.
+Var scale_norm(Tape& tape, Var x, Var weight, double eps);
+
+/// y = weight tanh(alpha x) + bias, element by element.   x: (..., C)   alpha: (1)   weight, bias:
+/// (C) or undefined   returns (..., C).   Saves nothing: backward reads x.   Zhu et al. 2025.
+Var dyt(Tape& tape, Var x, Var alpha, Var weight, Var bias);
+
 /// The two ends of a residual step: the new residual stream and its normalised copy.
 struct SumAndNorm {
   Var sum, normed;
@@ -74,12 +87,28 @@ SumAndNorm add_layer_norm(Tape& tape, Var x, Var branch, Var weight, Var bias, d
 SumAndNorm add_rms_norm(Tape& tape, Var x, Var branch, Var weight, double eps,
                         bool unit_offset = false);
 
-/// y = act(x), element by element. Saves nothing: backward reads x.
-Var activation(Tape& tape, Var x, ActivationKind kind);
+/// sum = x + branch, normed = scale_norm(sum), in one pass over memory each way.
+SumAndNorm add_scale_norm(Tape& tape, Var x, Var branch, Var weight, double eps);
+/// sum = x + branch, normed = dyt(sum), in one pass over memory each way.
+SumAndNorm add_dyt(Tape& tape, Var x, Var branch, Var alpha, Var weight, Var bias);
 
-/// y = act(gate) * up.   gate_up: (..., 2F), gate in the first F columns   returns (..., F).
-/// Shazeer 2020. Saves nothing: backward reads gate_up.
-Var glu(Tape& tape, Var gate_up, ActivationKind kind);
+/// y = factor * weight * x.   x: (..., C)   weight: (C) or undefined   returns (..., C). Reuses the
+/// memory of x where nobody else reads it and the weight has no gradient.
+/// Touvron et al. 2021, arXiv 2103.17239 (LayerScale).
+Var scaled(Tape& tape, Var x, double factor, Var weight = {});
+
+/// y = cap tanh(factor x / cap), element by element; cap 0 is none: y = factor x.
+/// Saves nothing: backward reads x.   Gemma 2 2024, arXiv 2408.00118, section 2.
+Var softcap(Tape& tape, Var x, double cap, double factor = 1.0);
+
+/// y = act(x[..., columns]), element by element.   x: (..., C)   returns (..., columns.width).
+/// Saves nothing: backward reads x. Throws std::invalid_argument if the columns leave the rows.
+Var activation(Tape& tape, Var x, ActivationKind kind, Columns columns = {});
+
+/// y = act(gate) * up.   gate_up: (..., W) whose `columns` are 2F, gate first   returns (..., F).
+/// Shazeer 2020. Saves nothing: backward reads gate_up. Throws std::invalid_argument if the columns
+/// leave the rows or are an odd number.
+Var glu(Tape& tape, Var gate_up, ActivationKind kind, Columns columns = {});
 
 /// cos and sin of t * theta^(-2i/d_rot): (n_positions, d_rot/2) each, of the tape's dtype.
 struct RopeTable {
@@ -96,6 +125,43 @@ struct RopeOptions {
   int64_t position_offset = 0;  ///< position of the first row of each sequence
 };
 Var rope(Tape& tape, Var x, const RopeTable& table, const RopeOptions& options);
+
+enum class NormKindOfHeads { rmsnorm, layernorm, l2 };
+
+struct QkNormOptions {
+  NormKindOfHeads kind = NormKindOfHeads::rmsnorm;  ///< l2: RMSNorm without gain
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+  bool full = false;      ///< one norm over all heads of q, and one over those of k
+  bool separate = false;  ///< gains of its own for each head
+  double eps = 0.0;
+  bool unit_offset = false;
+  bool v = false;  ///< v is normalised as k is
+};
+struct GainAndShift {
+  Var weight, bias;
+};
+
+/// Normalises the heads of q and k (and v), in place.
+/// qkv: (B, T, W), first columns q | k | v of H, K and K heads of head_dim; the others pass.
+/// Gains: (head_dim), shared by the heads; separate (H, head_dim) and (K, head_dim); full (H *
+/// head_dim) and (K * head_dim), and then mean and variance are those of the whole projection.
+/// Undefined ones are 1; shifts alike, of layernorm only, are 0. Saves the normalised columns and
+/// rstd of each group.   Dehghani et al. 2023, arXiv 2302.05442, section 2; OLMo 2 (full), arXiv
+/// 2501.00656, section 3.3; Llama 4 (l2).
+Var qk_norm(Tape& tape, Var qkv, const GainAndShift& q, const GainAndShift& k,
+            const GainAndShift& v, const QkNormOptions& options);
+
+/// y[b, t, c] = factors[position_offset + t] x[b, t, c] for c < width, in place: a temperature of
+/// the queries, which are the first columns.   x: (B, T, W)   factors: outlive the step, one for
+/// each position.   Llama 4's rule for layers without positions.
+Var scale_queries(Tape& tape, Var x, const double* factors, int64_t width, int64_t position_offset);
+
+/// bias[h, d] = table[bucket(d), h]: T5's bias of a key at distance d behind its query.
+/// table: (n_buckets, H)   returns (H, n_positions).   Half of the buckets hold one distance each,
+/// the others grow logarithmically up to max_distance.   Raffel et al. 2020, section 2.1.
+Var t5_bias(Tape& tape, Var table, int64_t n_positions, int64_t max_distance);
 
 /// What makes a dropout mask: a pure function of these and of the element's place.
 struct DropoutKey {
@@ -153,6 +219,8 @@ struct LossStats {
 struct LossOptions {
   double z_loss = 0.0;       ///< coefficient of mean(lse^2), PaLM section 5
   int64_t denominator = 0;   ///< targets of the whole batch, over which means are taken
+  double logit_scale = 1.0;  ///< logits = softcap(logit_scale * (W h + b))
+  double softcap = 0.0;      ///< softcap(z) = cap tanh(z / cap); 0: none
   double* row_ce = nullptr;  ///< optional: cross-entropy of every row
 };
 
@@ -161,8 +229,9 @@ struct LmLoss {
   const LossStats* stats = nullptr;
 };
 
-/// total = (1/denominator) sum_rows [ CE(softmax(h W^T + b), target) + z_loss * lse^2 ].
+/// total = (1/denominator) sum_rows [ CE(softmax(logits), target) + z_loss * lse^2 ].
 /// h: (B, T, C)   weight: (V, C)   bias: (V) or undefined   targets: B*T ids, -1 is ignored.
+/// logits = softcap(logit_scale * (h W^T + b)); lse and all statistics are of these.
 /// The logits exist for a chunk of rows at a time, never (B*T, V). When recording, the gradients
 /// are computed on the way, so the loss must be differentiated once, with weight 1.
 /// Throws std::invalid_argument otherwise, and for a target outside [-1, V).

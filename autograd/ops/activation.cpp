@@ -1,6 +1,7 @@
 #include "core/kernels/activation.h"
 
 #include "autograd/ops.h"
+#include "autograd/ops/columns.h"
 
 namespace ballast {
 
@@ -9,22 +10,27 @@ namespace {
 struct Activation final : Node {
   Var x, y;
   ActivationKind kind{};
+  Columns columns;
 
   const char* name() const override { return "activation"; }
 
   void forward(Tape& tape) override {
     dispatch(tape.dtype(), [&]<class T>() {
       const Tensor& in = tape.value(x);
-      activation_forward(kind, in.data<T>(), in.size(), tape.value(y).data<T>());
+      const Tensor& out = tape.value(y);
+      activation_forward(kind, in.data<T>() + columns.begin, out.shape.rows(), columns.width,
+                         in.shape.back(), out.data<T>());
     });
   }
 
   void backward(Tape& tape) override {
     dispatch(tape.dtype(), [&]<class T>() {
       const Tensor& in = tape.value(x);
-      if (const GradRef dx = tape.grad(x)) {
-        activation_backward(kind, tape.output_grad(y).data<T>(), in.data<T>(), in.size(),
-                            dx.data<T>(), dx.accumulate);
+      const Tensor dy = tape.output_grad(y);
+      if (const GradRef dx = grad_of(tape, x, columns)) {
+        activation_backward(kind, dy.data<T>(), in.data<T>() + columns.begin, dy.shape.rows(),
+                            columns.width, in.shape.back(), dx.data<T>() + columns.begin,
+                            dx.accumulate);
       }
     });
   }
@@ -32,11 +38,13 @@ struct Activation final : Node {
 
 }  // namespace
 
-Var activation(Tape& tape, Var x, ActivationKind kind) {
+Var activation(Tape& tape, Var x, ActivationKind kind, Columns columns) {
+  const Shape& in = tape.value(x).shape;
   auto& node = tape.make<Activation>();
   node.x = x;
   node.kind = kind;
-  node.y = tape.output(node, tape.value(x).shape, {x});
+  node.columns = resolved(columns, in, "[activation]");
+  node.y = tape.output(node, with_last_dimension(in, node.columns.width), {x});
   tape.run(node);
   return node.y;
 }

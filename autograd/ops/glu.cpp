@@ -1,6 +1,7 @@
 #include "core/kernels/glu.h"
 
 #include "autograd/ops.h"
+#include "autograd/ops/columns.h"
 
 namespace ballast {
 
@@ -9,23 +10,26 @@ namespace {
 struct Glu final : Node {
   Var gate_up, y;
   ActivationKind kind{};
+  Columns columns;
 
   const char* name() const override { return "glu"; }
 
   void forward(Tape& tape) override {
     dispatch(tape.dtype(), [&]<class T>() {
+      const Tensor& in = tape.value(gate_up);
       const Tensor& out = tape.value(y);
-      glu_forward(kind, tape.value(gate_up).data<T>(), out.shape.rows(), out.shape.back(),
-                  out.data<T>());
+      glu_forward(kind, in.data<T>() + columns.begin, out.shape.rows(), out.shape.back(),
+                  in.shape.back(), out.data<T>());
     });
   }
 
   void backward(Tape& tape) override {
     dispatch(tape.dtype(), [&]<class T>() {
+      const Tensor& in = tape.value(gate_up);
       const Tensor dy = tape.output_grad(y);
-      if (const GradRef d = tape.grad(gate_up)) {
-        glu_backward(kind, dy.data<T>(), tape.value(gate_up).data<T>(), dy.shape.rows(),
-                     dy.shape.back(), d.data<T>(), d.accumulate);
+      if (const GradRef d = grad_of(tape, gate_up, columns)) {
+        glu_backward(kind, dy.data<T>(), in.data<T>() + columns.begin, dy.shape.rows(),
+                     dy.shape.back(), in.shape.back(), d.data<T>() + columns.begin, d.accumulate);
       }
     });
   }
@@ -33,17 +37,16 @@ struct Glu final : Node {
 
 }  // namespace
 
-Var glu(Tape& tape, Var gate_up, ActivationKind kind) {
+Var glu(Tape& tape, Var gate_up, ActivationKind kind, Columns columns) {
   const Shape& in = tape.value(gate_up).shape;
-  check(in.rank() >= 1 && in.back() % 2 == 0, "[glu] gate_up is ", in,
-        "; expected an even last dimension");
-  Shape out;
-  for (int i = 0; i + 1 < in.rank(); ++i) out.push_back(in[i]);
-  out.push_back(in.back() / 2);
+  columns = resolved(columns, in, "[glu]");
+  check(columns.width % 2 == 0, "[glu] ", columns.width, " columns of gate_up ", in,
+        "; expected an even number, or an even last dimension");
   auto& node = tape.make<Glu>();
   node.gate_up = gate_up;
   node.kind = kind;
-  node.y = tape.output(node, out, {gate_up});
+  node.columns = columns;
+  node.y = tape.output(node, with_last_dimension(in, columns.width / 2), {gate_up});
   tape.run(node);
   return node.y;
 }

@@ -69,7 +69,8 @@ struct LmHeadLoss final : Node {
       const T* x = hidden.data<T>() + begin * c;
       matmul<T>(n, v, c, {x, c}, {w.data<T>(), c, true}, false, {logits, v}, b);
       cross_entropy_rows(logits, targets + begin, n, v, static_cast<T>(options.z_loss), scale,
-                         with_gradient, row_ce + begin, row_lse + begin, row_max.data<T>() + begin);
+                         with_gradient, row_ce + begin, row_lse + begin, row_max.data<T>() + begin,
+                         {static_cast<T>(options.logit_scale), static_cast<T>(options.softcap)});
       if (!with_gradient) continue;
       // From here on the chunk holds dL/dlogits.
       if (dhidden != nullptr) {
@@ -115,6 +116,8 @@ LmLoss lm_head_loss(Tape& tape, Var h, Var weight, Var bias, const int32_t* targ
         "[lm_head_loss] bias does not fit weight ", w);
   check(options.denominator > 0, "[lm_head_loss] denominator is ", options.denominator,
         "; expected at least 1");
+  check(options.softcap >= 0.0, "[lm_head_loss] softcap is ", options.softcap,
+        "; expected above 0, or 0 for none");
   const int64_t rows = in.rows();
   for (int64_t i = 0; i < rows; ++i) {
     check(targets[i] >= -1 && targets[i] < w[0], "[lm_head_loss] target ", targets[i], " at row ",

@@ -243,4 +243,14 @@ template <class T>
 void activation_backward(ActivationKind kind, const T* dy, const T* x, int64_t n, T* dx,
                          bool accumulate);
 
+/// The same over the first C columns of rows that begin `stride` apart; y: (rows, C) contiguous.
+template <class T>
+void activation_forward(ActivationKind kind, const T* x, int64_t rows, int64_t C, int64_t stride,
+                        T* y);
+
+/// dx and x: rows that begin `stride` apart   dy: (rows, C). Other columns of dx stay as they are.
+template <class T>
+void activation_backward(ActivationKind kind, const T* dy, const T* x, int64_t rows, int64_t C,
+                         int64_t stride, T* dx, bool accumulate);
+
 }  // namespace ballast

@@ -3,8 +3,10 @@
 #include <cmath>
 #include <limits>
 
+#include "core/kernels/activation.h"
 #include "core/kernels/rows.h"
 #include "core/kernels/vec_math.h"
+#include "core/scratch.h"
 
 namespace ballast {
 
@@ -39,15 +41,44 @@ double sum_of_exps(T* z, T shift, int64_t V) {
   return total;
 }
 
+template <class T>
+void scale_row(T* z, T scale, int64_t V) {
+#pragma omp simd
+  for (int64_t v = 0; v < V; ++v) z[v] *= scale;
+}
+
+// z becomes cap tanh(scale z / cap) and slope its derivative, unless that is null.
+template <class T>
+void cap_row(T* z, LogitMap<T> map, int64_t V, T* slope) {
+  const T inner = map.scale / map.cap;
+  if (slope == nullptr) {
+#pragma omp simd
+    for (int64_t v = 0; v < V; ++v) z[v] = map.cap * value_of<Tanh>(inner * z[v]);
+    return;
+  }
+#pragma omp simd
+  for (int64_t v = 0; v < V; ++v) {
+    const auto [t, dt] = Tanh::both(inner * z[v]);
+    z[v] = map.cap * t;
+    slope[v] = map.scale * dt;
+  }
+}
+
 }  // namespace
 
 template <class T>
 void cross_entropy_rows(T* logits, const int32_t* targets, int64_t R, int64_t V, T z_loss,
                         T grad_scale, bool with_gradient, double* row_ce, double* row_lse,
-                        T* row_max) {
+                        T* row_max, LogitMap<T> map) {
+  const bool is_capped = map.cap != T{0};
+  const bool is_scaled = !is_capped && map.scale != T{1};
   parallel_rows(R, V, [=](int64_t begin, int64_t end) {
+    // One row of the cap's slopes, in cache: the logits are overwritten before they are needed.
+    T* const slope = is_capped && with_gradient ? scratch<T>(ScratchSlot::kernel, V) : nullptr;
     for (int64_t row = begin; row < end; ++row) {
       T* const z = logits + row * V;
+      if (is_capped) cap_row(z, map, V, slope);
+      if (is_scaled) scale_row(z, map.scale, V);
       const T max = row_maximum(z, V);
       if (row_max != nullptr) row_max[row] = max;
       if (targets[row] < 0) {
@@ -77,10 +108,13 @@ void cross_entropy_rows(T* logits, const int32_t* targets, int64_t R, int64_t V,
       }
       const double z_slope = 2.0 * static_cast<double>(z_loss) * lse;
       const double per_exp = static_cast<double>(grad_scale) / total;
-      const T factor = static_cast<T>(per_exp * (1.0 + z_slope));
+      const double map_slope = is_scaled ? static_cast<double>(map.scale) : 1.0;
+      const T factor = static_cast<T>(per_exp * (1.0 + z_slope) * map_slope);
+      scale_row(z, factor, V);
+      target = static_cast<T>(per_exp * (z_slope * target_exp - others) * map_slope);
+      if (slope == nullptr) continue;
 #pragma omp simd
-      for (int64_t v = 0; v < V; ++v) z[v] *= factor;
-      target = static_cast<T>(per_exp * (z_slope * target_exp - others));
+      for (int64_t v = 0; v < V; ++v) z[v] *= slope[v];
     }
   });
 }
@@ -105,7 +139,7 @@ LossSums sum_loss_rows(const int32_t* targets, const double* row_ce, const doubl
 
 #define BALLAST_INSTANTIATE(T)                                                                \
   template void cross_entropy_rows(T*, const int32_t*, int64_t, int64_t, T, T, bool, double*, \
-                                   double*, T*);
+                                   double*, T*, LogitMap<T>);
 BALLAST_INSTANTIATE(float)
 BALLAST_INSTANTIATE(double)
 #undef BALLAST_INSTANTIATE

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "core/kernels/philox_lanes.h"
 #include "core/kernels/rows.h"
 #include "core/random.h"
 
@@ -10,21 +11,19 @@ namespace ballast {
 
 namespace {
 
-constexpr int64_t kBlocks = 64;          // Philox blocks drawn together
-constexpr int64_t kBatch = 4 * kBlocks;  // numbers in them
+constexpr size_t kBlocks = 64;  // Philox blocks drawn together
+constexpr int64_t kBatch = 4 * kBlocks;
+using Words = std::array<std::array<uint32_t, kBlocks>, 4>;
 
-// Numbers of the elements [4 first_block, 4 first_block + kBatch): element i reads word i mod 4 of
-// block i / 4.
-void draw(uint64_t key, uint64_t step, uint64_t first_block, uint32_t* words) {
-#pragma omp simd
-  for (int64_t i = 0; i < kBlocks; ++i) {
-    const std::array<uint32_t, 4> block =
-        Philox::block(key, step, first_block + static_cast<uint64_t>(i));
-    words[4 * i] = block[0];
-    words[4 * i + 1] = block[1];
-    words[4 * i + 2] = block[2];
-    words[4 * i + 3] = block[3];
+// Numbers of a batch of kBatch elements, in order. Element i of the whole tensor reads word
+// (i mod 256) / 64 of the Philox block 64 (i / 256) + i mod 64: neighbours are neighbouring lanes.
+void draw(uint64_t key, uint64_t step, uint64_t first_block, Words& words) {
+  for (size_t n = 0; n < kBlocks; ++n) {
+    const uint64_t block = first_block + n;
+    words[0][n] = static_cast<uint32_t>(block);
+    words[1][n] = static_cast<uint32_t>(block >> 32);
   }
+  philox_lanes(key, step, words);
 }
 
 template <bool kAccumulate, class T>
@@ -50,14 +49,17 @@ void dropout(const DropoutMask& mask, const T* x, int64_t rows, int64_t C, T* y,
 
   with_flag(accumulate, [=](auto accumulates) {
     parallel_ranges(batches, kElementGrain / kBatch, [=](int64_t begin_batch, int64_t end_batch) {
-      std::array<uint32_t, kBatch> words;
+      Words words;
       for (int64_t batch = begin_batch; batch < end_batch; ++batch) {
         const int64_t base = (first_batch + batch) * kBatch;
-        draw(key, step, static_cast<uint64_t>(base / 4), words.data());
-        const int64_t begin = std::max(first, base);
-        const int64_t n = std::min(last, base + kBatch) - begin;
-        apply<accumulates.value>(x + (begin - first), words.data() + (begin - base), n, threshold,
-                                 factor, y + (begin - first));
+        draw(key, step, static_cast<uint64_t>(base / 4), words);
+        for (size_t w = 0; w < words.size(); ++w) {
+          const int64_t lanes_begin = base + static_cast<int64_t>(w * kBlocks);
+          const int64_t begin = std::max(first, lanes_begin);
+          const int64_t n = std::min(last, lanes_begin + static_cast<int64_t>(kBlocks)) - begin;
+          apply<accumulates.value>(x + (begin - first), words[w].data() + (begin - lanes_begin), n,
+                                   threshold, factor, y + (begin - first));
+        }
       }
     });
   });

@@ -5,11 +5,12 @@
 namespace ballast {
 
 template <class T>
-void glu_forward(ActivationKind kind, const T* gate_up, int64_t rows, int64_t F, T* y) {
+void glu_forward(ActivationKind kind, const T* gate_up, int64_t rows, int64_t F, int64_t stride,
+                 T* y) {
   with_activation(kind, [=]<class Activation>() {
     parallel_rows(rows, F, [=](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        const T* const gate = gate_up + row * 2 * F;
+        const T* const gate = gate_up + row * stride;
         const T* const up = gate + F;
         T* const out = y + row * F;
 #pragma omp simd
@@ -21,15 +22,15 @@ void glu_forward(ActivationKind kind, const T* gate_up, int64_t rows, int64_t F,
 
 template <class T>
 void glu_backward(ActivationKind kind, const T* dy, const T* gate_up, int64_t rows, int64_t F,
-                  T* dgate_up, bool accumulate) {
+                  int64_t stride, T* dgate_up, bool accumulate) {
   with_activation(kind, [=]<class Activation>() {
     with_flag(accumulate, [=](auto accumulates) {
       parallel_rows(rows, F, [=](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
-          const T* const gate = gate_up + row * 2 * F;
+          const T* const gate = gate_up + row * stride;
           const T* const up = gate + F;
           const T* const grad = dy + row * F;
-          T* const dgate = dgate_up + row * 2 * F;
+          T* const dgate = dgate_up + row * stride;
           T* const dup = dgate + F;
 #pragma omp simd
           for (int64_t i = 0; i < F; ++i) {
@@ -45,9 +46,10 @@ void glu_backward(ActivationKind kind, const T* dy, const T* gate_up, int64_t ro
   });
 }
 
-#define BALLAST_INSTANTIATE(T)                                               \
-  template void glu_forward(ActivationKind, const T*, int64_t, int64_t, T*); \
-  template void glu_backward(ActivationKind, const T*, const T*, int64_t, int64_t, T*, bool);
+#define BALLAST_INSTANTIATE(T)                                                                  \
+  template void glu_forward(ActivationKind, const T*, int64_t, int64_t, int64_t, T*);           \
+  template void glu_backward(ActivationKind, const T*, const T*, int64_t, int64_t, int64_t, T*, \
+                             bool);
 BALLAST_INSTANTIATE(float)
 BALLAST_INSTANTIATE(double)
 #undef BALLAST_INSTANTIATE

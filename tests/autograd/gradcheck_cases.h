@@ -67,11 +67,14 @@ void add_rope_cases(GradcheckCases& cases);
 void add_attention_cases(GradcheckCases& cases);
 void add_dropout_cases(GradcheckCases& cases);
 void add_loss_cases(GradcheckCases& cases);
+void add_scaling_cases(GradcheckCases& cases);
+void add_qk_norm_cases(GradcheckCases& cases);
+void add_t5_bias_cases(GradcheckCases& cases);
 
 inline constexpr std::array kGradcheckGroups = {
-    add_linear_cases,    add_residual_cases,   add_embedding_cases,
-    add_norm_cases,      add_activation_cases, add_rope_cases,
-    add_attention_cases, add_dropout_cases,    add_loss_cases};
+    add_linear_cases,     add_residual_cases, add_embedding_cases, add_norm_cases,
+    add_activation_cases, add_rope_cases,     add_attention_cases, add_dropout_cases,
+    add_loss_cases,       add_scaling_cases,  add_qk_norm_cases,   add_t5_bias_cases};
 
 inline GradcheckCases all_gradcheck_cases() {
   GradcheckCases cases;

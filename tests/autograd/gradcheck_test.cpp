@@ -27,7 +27,7 @@ void check_gradients(void (*add_cases)(GradcheckCases&)) {
 }  // namespace
 
 // One test case for each group: ctest runs them beside each other.
-static_assert(kGradcheckGroups.size() == 9, "a new group needs a test case here");
+static_assert(kGradcheckGroups.size() == 12, "a new group needs a test case here");
 
 TEST_CASE("the backward of linear agrees with central differences in float64",
           "[autograd][gradcheck][linear]") {
@@ -72,6 +72,22 @@ TEST_CASE("the backward of dropout agrees with central differences in float64",
 TEST_CASE("the backward of lm_head_loss agrees with central differences in float64",
           "[autograd][gradcheck][loss]") {
   check_gradients(add_loss_cases);
+}
+
+TEST_CASE(
+    "the backward of scaled, softcap and scale_queries agrees with central differences in float64",
+    "[autograd][gradcheck][scaling]") {
+  check_gradients(add_scaling_cases);
+}
+
+TEST_CASE("the backward of qk_norm agrees with central differences in float64",
+          "[autograd][gradcheck][qk_norm]") {
+  check_gradients(add_qk_norm_cases);
+}
+
+TEST_CASE("the backward of t5_bias agrees with central differences in float64",
+          "[autograd][gradcheck][t5_bias]") {
+  check_gradients(add_t5_bias_cases);
 }
 
 TEST_CASE("every operation has a gradient check", "[autograd][gradcheck]") {

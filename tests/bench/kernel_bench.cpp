@@ -15,6 +15,7 @@
 #include "core/kernels/norm.h"
 #include "core/kernels/reduce.h"
 #include "core/kernels/rope.h"
+#include "core/kernels/scaling.h"
 #include "core/kernels/vec_math.h"
 #include "core/parallel.h"
 
@@ -94,6 +95,76 @@ void run_norms(Bench& bench) {
   });
 }
 
+void run_other_norms(Bench& bench) {
+  constexpr int64_t n = kRows * kC;
+  const Floats x = values(n), f = values(n), w = values(kC), b = values(kC);
+  Floats s(n), y(n), dx(n), dw(kC), db(kC), inverse(kRows);
+  float dg = 0.0F;
+  bench.run("scale_norm forward", 2 * n, n, [&] {
+    scale_norm_forward(x.data(), 22.0F, 1e-5F, kRows, kC, y.data(), inverse.data());
+  });
+  bench.run("add_scale_norm forward", 4 * n, n, [&] {
+    add_scale_norm_forward(x.data(), f.data(), 22.0F, 1e-5F, kRows, kC, s.data(), y.data(),
+                           inverse.data());
+  });
+  bench.run("scale_norm backward", 3 * n, n, [&] {
+    scale_norm_backward(f.data(), x.data(), 22.0F, 1e-5F, inverse.data(), kRows, kC, dx.data(),
+                        false, &dg, false);
+  });
+  bench.run("dyt forward", 2 * n, n,
+            [&] { dyt_forward(x.data(), 0.5F, w.data(), b.data(), kRows, kC, y.data()); });
+  bench.run("add_dyt forward", 4 * n, n, [&] {
+    add_dyt_forward(x.data(), f.data(), 0.5F, w.data(), b.data(), kRows, kC, s.data(), y.data());
+  });
+  bench.run("dyt backward", 3 * n, n, [&] {
+    dyt_backward(f.data(), x.data(), 0.5F, w.data(), kRows, kC, dx.data(), false, &dg, false,
+                 dw.data(), false, db.data(), false);
+  });
+}
+
+// q and k of rows of q | k | v, by heads and as two whole projections.
+void run_head_norms(Bench& bench) {
+  constexpr int64_t W = 2 * kC, stride = 3 * kC, n = kRows * W;
+  Floats qkv = values(kRows * stride), gain = values(W), shift = values(W);
+  Floats xhat(n), rstd(kRows * W / kHeadDim), dgain(W), dshift(W);
+  for (const int64_t D : {kHeadDim, kC}) {
+    for (const bool is_centred : {false, true}) {
+      std::vector<int64_t> bounds;
+      for (int64_t at = 0; at <= W; at += D) bounds.push_back(at);
+      const HeadGroups groups{bounds.data(), W / D, is_centred};
+      const std::string name =
+          std::string("head_norm ") + (is_centred ? "layernorm " : "rmsnorm ") + std::to_string(D);
+      bench.run((name + " forward").c_str(), 3 * n, n, [&] {
+        head_norm_forward(qkv.data(), kRows, stride, groups, gain.data(), shift.data(), 1e-5F,
+                          xhat.data(), rstd.data());
+      });
+      bench.run((name + " backward").c_str(), 3 * n, n, [&] {
+        head_norm_backward(qkv.data(), kRows, stride, groups, gain.data(), xhat.data(), rstd.data(),
+                           dgain.data(), dshift.data());
+      });
+    }
+  }
+}
+
+void run_scaling(Bench& bench) {
+  constexpr int64_t n = kRows * kC;
+  const Floats x = values(n), dy = values(n), w = values(kC);
+  Floats y(n), dw(kC), qkv = values(3 * n);
+  const std::vector<double> factors(kT, 1.0);
+  bench.run("scale_columns forward", 2 * n, n,
+            [&] { scale_columns_forward(x.data(), w.data(), 0.5F, kRows, kC, y.data()); });
+  bench.run("scale_columns backward", 3 * n, n, [&] {
+    scale_columns_backward(dy.data(), x.data(), w.data(), 0.5F, kRows, kC, y.data(), false,
+                           dw.data(), false);
+  });
+  bench.run("scale_rows", 2 * n, n,
+            [&] { scale_rows(qkv.data(), kRows, kC, 3 * kC, factors.data(), kT); });
+  bench.run("softcap forward", 2 * n, n,
+            [&] { softcap_forward(x.data(), 30.0F, 1.0F, n, y.data()); });
+  bench.run("softcap backward", 3 * n, n,
+            [&] { softcap_backward(dy.data(), x.data(), 30.0F, 1.0F, n, y.data(), false); });
+}
+
 void run_activations(Bench& bench) {
   constexpr int64_t n = kRows * kF;
   const Floats gate_up = values(2 * n), dy = values(n);
@@ -116,9 +187,9 @@ void run_activations(Bench& bench) {
       activation_backward(k, dy.data(), gate_up.data(), n, dx.data(), false);
     });
     bench.run((name + " glu forward").c_str(), 3 * n, n,
-              [&, k = kind] { glu_forward(k, gate_up.data(), kRows, kF, y.data()); });
+              [&, k = kind] { glu_forward(k, gate_up.data(), kRows, kF, 2 * kF, y.data()); });
     bench.run((name + " glu backward").c_str(), 5 * n, n, [&, k = kind] {
-      glu_backward(k, dy.data(), gate_up.data(), kRows, kF, dgate_up.data(), false);
+      glu_backward(k, dy.data(), gate_up.data(), kRows, kF, 2 * kF, dgate_up.data(), false);
     });
   }
 }
@@ -187,11 +258,19 @@ void run_loss(Bench& bench) {
   Floats logits = values(n);
   const std::vector<int32_t> targets(kLossRows, 7);
   std::vector<double> ce(kLossRows), lse(kLossRows);
-  for (const bool with_gradient : {false, true}) {
-    bench.run(with_gradient ? "cross_entropy with gradient" : "cross_entropy", 2 * n, n, [&] {
-      cross_entropy_rows<float>(logits.data(), targets.data(), kLossRows, kV, 1e-4F, 1.0F,
-                                with_gradient, ce.data(), lse.data(), nullptr);
-    });
+  const struct {
+    const char* name;
+    LogitMap<float> map;
+  } maps[] = {{"", {}}, {" scaled", {0.5F, 0.0F}}, {" capped", {1.0F, 30.0F}}};
+  for (const auto& [name, map] : maps) {
+    for (const bool with_gradient : {false, true}) {
+      const std::string title =
+          std::string("cross_entropy") + name + (with_gradient ? " with gradient" : "");
+      bench.run(title.c_str(), 2 * n, n, [&, m = map] {
+        cross_entropy_rows<float>(logits.data(), targets.data(), kLossRows, kV, 1e-4F, 1.0F,
+                                  with_gradient, ce.data(), lse.data(), nullptr, m);
+      });
+    }
   }
 }
 
@@ -233,6 +312,9 @@ int main(int argc, char** argv) {
               static_cast<long long>(kLossRows), static_cast<long long>(kV));
   run_functions(bench);
   run_norms(bench);
+  run_other_norms(bench);
+  run_head_norms(bench);
+  run_scaling(bench);
   run_activations(bench);
   run_rope(bench);
   run_embedding(bench);

@@ -81,6 +81,80 @@ inline Values rms_norm(const Values& x_NC, const Values& weight_C, int64_t C, do
   return y_NC;
 }
 
+/// y = g x / max(norm2(x), eps) over rows of C.
+inline Values scale_norm(const Values& x_NC, double g, int64_t C, double eps) {
+  Values y_NC(x_NC.size());
+  for (int64_t row = 0; row < length(x_NC) / C; ++row) {
+    double square_sum = 0.0;
+    for (int64_t c = 0; c < C; ++c) square_sum += x_NC[at(row * C + c)] * x_NC[at(row * C + c)];
+    for (int64_t c = 0; c < C; ++c) {
+      y_NC[at(row * C + c)] = g * x_NC[at(row * C + c)] / std::max(std::sqrt(square_sum), eps);
+    }
+  }
+  return y_NC;
+}
+
+/// y = weight tanh(alpha x) + bias over rows of C; an empty weight or bias is left out.
+inline Values dyt(const Values& x_NC, double alpha, const Values& weight_C, const Values& bias_C,
+                  int64_t C) {
+  Values y_NC;
+  for (int64_t i = 0; i < length(x_NC); ++i) {
+    const double shift = bias_C.empty() ? 0.0 : bias_C[at(i % C)];
+    y_NC.push_back(gain(weight_C, i % C, false) * std::tanh(alpha * x_NC[at(i)]) + shift);
+  }
+  return y_NC;
+}
+
+/// The normalised copy of `heads` groups of D columns, from column `begin` of rows of W on; the
+/// others pass. The gain and the shift of channel d of head h are entry h D + d, or d where the
+/// heads share them; empty ones are left out.
+inline Values head_norm(const Values& x_NW, int64_t W, int64_t begin, int64_t heads, int64_t D,
+                        bool is_layer_norm, const Values& weight, const Values& bias, double eps,
+                        bool unit_offset = false) {
+  Values y_NW = x_NW;
+  for (int64_t row = 0; row < length(x_NW) / W; ++row) {
+    for (int64_t h = 0; h < heads; ++h) {
+      const auto first = x_NW.begin() + row * W + begin + h * D;
+      const auto of_head = [&](const Values& p) {
+        if (length(p) <= D) return p;
+        return Values(p.begin() + h * D, p.begin() + (h + 1) * D);
+      };
+      const Values x(first, first + D);
+      const Values y = is_layer_norm
+                           ? layer_norm(x, of_head(weight), of_head(bias), D, eps, unit_offset)
+                           : rms_norm(x, of_head(weight), D, eps, unit_offset);
+      for (int64_t d = 0; d < D; ++d) y_NW[at(row * W + begin + h * D + d)] = y[at(d)];
+    }
+  }
+  return y_NW;
+}
+
+/// cap tanh(factor x / cap); cap 0 is none.
+inline Values softcap(const Values& x, double cap, double factor = 1.0) {
+  Values y;
+  for (const double value : x) {
+    y.push_back(cap == 0.0 ? factor * value : cap * std::tanh(factor * value / cap));
+  }
+  return y;
+}
+
+/// T5's bucket of the distance d of a key behind its query, by searching the boundary: the first of
+/// the logarithmic buckets whose share of the way to max_distance, on a logarithmic scale, d lacks.
+inline int64_t t5_bucket(int64_t d, int64_t n_buckets, int64_t max_distance) {
+  const int64_t max_exact = n_buckets / 2;
+  if (d < max_exact) return d;
+  const int64_t n_log = n_buckets - max_exact;
+  const double ratio = static_cast<double>(max_distance) / static_cast<double>(max_exact);
+  int64_t i = 0;
+  while (i + 1 < n_log &&
+         static_cast<double>(d) * (1.0 + 1e-12) >=
+             static_cast<double>(max_exact) *
+                 std::pow(ratio, static_cast<double>(i + 1) / static_cast<double>(n_log))) {
+    ++i;
+  }
+  return max_exact + i;
+}
+
 // ----------------------------------------------------------------------------------- feed-forward
 
 inline double activation(ActivationKind kind, double x) {

@@ -2,6 +2,9 @@
 // innocent.
 #include "tests/support/reference.h"
 
+#include <utility>
+#include <vector>
+
 #include "tests/support/catch.h"
 #include "tests/support/random_tensor.h"
 
@@ -22,6 +25,37 @@ TEST_CASE("rms_norm's twin keeps the mean", "[reference]") {
   CHECK(reference::rms_norm({2, -2}, {3, 5}, 2, 0.0) == Values{3, -5});
   CHECK(reference::rms_norm({2, -2}, {3, 5}, 2, 0.0, true) == Values{4, -6});
   CHECK(reference::rms_norm({2, 2}, {}, 2, 12.0) == Values{0.5, 0.5});
+}
+
+TEST_CASE("scale_norm's twin divides by the length, but not by less than eps", "[reference]") {
+  CHECK(reference::scale_norm({3, -4, 0.3, 0.4}, 10, 2, 1.0) == Values{6, -8, 3, 4});
+}
+
+TEST_CASE("dyt's twin squashes, scales and shifts", "[reference]") {
+  const Values y = reference::dyt({1, -2}, 0.5, {2, 3}, {1, -1}, 2);
+  CHECK(y[0] == Approx(2 * 0.46211715726000976 + 1).epsilon(1e-15));
+  CHECK(y[1] == Approx(-3 * 0.7615941559557649 - 1).epsilon(1e-15));
+  CHECK(reference::dyt({0}, 0.5, {}, {}, 1) == Values{0});
+}
+
+TEST_CASE("head_norm's twin leaves other columns alone", "[reference]") {
+  // Two heads of two channels behind one column, one column after them.
+  const Values x = {9, 2, -2, 3, 3, 8};
+  CHECK(reference::head_norm(x, 6, 1, 2, 2, false, {1, 2}, {}, 0.0) == Values{9, 1, -2, 1, 2, 8});
+  CHECK(reference::head_norm(x, 6, 1, 2, 2, false, {1, 2, 3, 4}, {}, 0.0) ==
+        Values{9, 1, -2, 3, 4, 8});
+  CHECK(reference::head_norm({1, 3}, 2, 0, 1, 2, true, {2, 2}, {1, 0}, 0.0) == Values{-1, 2});
+}
+
+TEST_CASE("T5's twin has the buckets of its paper's code", "[reference]") {
+  // Their formula in float32, as the public code has it, for 32 buckets up to a distance of 128.
+  const std::vector<std::pair<int64_t, int64_t>> known = {
+      {0, 0},   {15, 15}, {16, 16}, {18, 16}, {19, 17},  {20, 17},  {21, 18},  {31, 21},
+      {32, 21}, {46, 24}, {64, 26}, {90, 29}, {113, 31}, {128, 31}, {5000, 31}};
+  for (const auto& [d, bucket] : known) {
+    CAPTURE(d);
+    CHECK(reference::t5_bucket(d, 32, 128) == bucket);
+  }
 }
 
 TEST_CASE("activation twins take their known values", "[reference]") {

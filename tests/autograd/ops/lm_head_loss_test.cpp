@@ -3,6 +3,7 @@
 
 #include "tests/autograd/gradcheck_cases.h"
 #include "tests/support/catch.h"
+#include "tests/support/reference.h"
 
 namespace ballast::test {
 
@@ -10,7 +11,12 @@ namespace {
 constexpr int32_t kTargets[] = {3, 0, -1, 6, 6, 2};
 }
 
+namespace {
+void add_mapped_loss_cases(GradcheckCases& cases);
+}
+
 void add_loss_cases(GradcheckCases& cases) {
+  add_mapped_loss_cases(cases);
   for (const double z_loss : {0.0, 0.1}) {
     for (const bool has_bias : {false, true}) {
       cases.push_back({concat("lm_head_loss z_loss ", z_loss, has_bias ? " with bias" : ""),
@@ -30,6 +36,82 @@ void add_loss_cases(GradcheckCases& cases) {
                        }});
     }
   }
+}
+
+namespace {
+
+// The three ways a logit is changed, each with and without the z-loss.
+void add_mapped_loss_cases(GradcheckCases& cases) {
+  const struct { double scale, cap; } maps[] = {{0.7, 0.0}, {1.0, 2.0}, {1.5, 2.0}};
+  for (const auto& [scale, cap] : maps) {
+    for (const double z_loss : {0.0, 0.1}) {
+      cases.push_back(
+          {concat("lm_head_loss scale ", scale, " cap ", cap, " z_loss ", z_loss),
+           [](ParameterStore& s) {
+             s.add("h", Shape{2, 3, 4}, Role::linear);
+             s.add("weight", Shape{7, 4}, Role::head);
+             s.add("bias", Shape{7}, Role::bias);
+           },
+           [=, scale = scale, cap = cap](Tape& tape, ParameterStore& s) {
+             return lm_head_loss(
+                        tape, parameter(tape, s, "h"), parameter(tape, s, "weight"),
+                        parameter(tape, s, "bias"), kTargets,
+                        {.z_loss = z_loss, .denominator = 5, .logit_scale = scale, .softcap = cap})
+                 .total;
+           }});
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the loss of scaled and capped logits is that of the logits made step by step",
+          "[autograd][lm_head_loss]") {
+  const double scale = GENERATE(1.0, 0.25, 3.0);
+  const double cap = GENERATE(0.0, 1.5);
+  ParameterStore store;
+  store.add("h", Shape{2, 3, 4}, Role::linear);
+  store.add("weight", Shape{7, 4}, Role::head);
+  store.add("bias", Shape{7}, Role::bias);
+  store.allocate(Dtype::f64);
+  fill_normal(store, 9);
+  const auto values = [&](const char* name) {
+    const Tensor v = store.find(name)->value;
+    return reference::Values(v.data<double>(), v.data<double>() + v.size());
+  };
+  const reference::Values logits = reference::softcap(
+      reference::linear(values("h"), values("weight"), values("bias"), 4, 7), cap, scale);
+  const reference::Loss expected =
+      reference::cross_entropy(logits, {kTargets, kTargets + 6}, 7, 0.1);
+  Tape tape(Dtype::f64);
+  tape.set_recording(GENERATE(false, true));
+  const LmLoss loss =
+      lm_head_loss(tape, parameter(tape, store, "h"), parameter(tape, store, "weight"),
+                   parameter(tape, store, "bias"), kTargets,
+                   {.z_loss = 0.1, .denominator = 5, .logit_scale = scale, .softcap = cap});
+  CHECK(loss.stats->ce == Approx(expected.ce).epsilon(1e-13));
+  CHECK(loss.stats->z == Approx(expected.z).epsilon(1e-13));
+  double largest = -1e30, lse = 0.0;
+  for (int64_t row = 0; row < 6; ++row) {
+    if (kTargets[row] < 0) continue;
+    lse += expected.lse_N[static_cast<size_t>(row)] / 5.0;
+    for (int64_t v = 0; v < 7; ++v)
+      largest = std::max(largest, logits[static_cast<size_t>(row * 7 + v)]);
+  }
+  CHECK(loss.stats->max_logit == Approx(largest).epsilon(1e-14));
+  CHECK(loss.stats->lse_mean == Approx(lse).epsilon(1e-13));
+}
+
+TEST_CASE("the loss refuses a negative softcap", "[autograd][lm_head_loss]") {
+  ParameterStore store;
+  Parameter& w = store.add("w", Shape{7, 4}, Role::head);
+  store.allocate(Dtype::f32);
+  std::vector<float> h(24, 1.0F);
+  Tape tape;
+  CHECK_THROWS_WITH(
+      lm_head_loss(tape, tape.constant({h.data(), Shape{2, 3, 4}, Dtype::f32}),
+                   tape.parameter(store, w), {}, kTargets, {.denominator = 5, .softcap = -1.0}),
+      ContainsSubstring("[lm_head_loss] softcap is -1"));
 }
 
 TEST_CASE("the loss of equal logits is ln V, and z is the mean square of lse",

@@ -186,19 +186,19 @@ TEST_CASE("Gated units match plain maths and finite differences", "[core][kernel
   const Values dy = random.normal_vector(rows * F);
 
   Values y = poisoned(rows * F);
-  glu_forward(kind, gate_up.data(), rows, F, y.data());
+  glu_forward(kind, gate_up.data(), rows, F, 2 * F, y.data());
   CHECK(relative_error(y, reference::glu_joined(kind, gate_up, F), 1.0) <= 1e-14);
 
   Values dgate_up = poisoned(rows * 2 * F);
-  glu_backward(kind, dy.data(), gate_up.data(), rows, F, dgate_up.data(), false);
+  glu_backward(kind, dy.data(), gate_up.data(), rows, F, 2 * F, dgate_up.data(), false);
   const Values expected = numeric_gradient(
       gate_up, [&, n = F] { return dot(dy, reference::glu_joined(kind, gate_up, n)); });
   CHECK(relative_error(dgate_up, expected, 0.01 * largest(dy)) <= kGradientBound);
 
   Values added(dgate_up.size(), 3.0);
-  glu_backward(kind, dy.data(), gate_up.data(), rows, F, added.data(), true);
+  glu_backward(kind, dy.data(), gate_up.data(), rows, F, 2 * F, added.data(), true);
   Values in_place = gate_up;
-  glu_backward(kind, dy.data(), in_place.data(), rows, F, in_place.data(), false);
+  glu_backward(kind, dy.data(), in_place.data(), rows, F, 2 * F, in_place.data(), false);
   CHECK(in_place == dgate_up);
   for (double& value : dgate_up) value += 3.0;
   CHECK(relative_error(added, dgate_up) <= 1e-15);
@@ -215,12 +215,12 @@ TEST_CASE("Gated units in float stay within a few roundings of double", "[core][
   const Values exact_dy(dy.begin(), dy.end());
 
   auto y = poisoned<float>(kRows * kF);
-  glu_forward(kind, gate_up.data(), kRows, kF, y.data());
+  glu_forward(kind, gate_up.data(), kRows, kF, 2 * kF, y.data());
   CHECK(relative_error(y, reference::glu_joined(kind, exact_in, kF)) <= 16.0 * kFloatRounding);
   auto actual = poisoned<float>(kRows * 2 * kF);
-  glu_backward(kind, dy.data(), gate_up.data(), kRows, kF, actual.data(), false);
+  glu_backward(kind, dy.data(), gate_up.data(), kRows, kF, 2 * kF, actual.data(), false);
   Values expected = poisoned(kRows * 2 * kF);
-  glu_backward(kind, exact_dy.data(), exact_in.data(), kRows, kF, expected.data(), false);
+  glu_backward(kind, exact_dy.data(), exact_in.data(), kRows, kF, 2 * kF, expected.data(), false);
   CHECK(relative_error(actual, expected) <= 32.0 * kFloatRounding);
 }
 
@@ -244,7 +244,7 @@ TEST_CASE("Activations have the same bits for every number of threads",
   }));
   CHECK(same_bits_for_all_threads([&] {
     auto dx = poisoned<float>(kRows * 2 * kF);
-    glu_backward(kind, dy.data(), gate_up.data(), kRows, kF, dx.data(), false);
+    glu_backward(kind, dy.data(), gate_up.data(), kRows, kF, 2 * kF, dx.data(), false);
     return dx;
   }));
 }

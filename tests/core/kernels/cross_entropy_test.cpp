@@ -186,4 +186,53 @@ TEST_CASE("Cross-entropy has the same bits for every number of threads",
   }));
 }
 
+TEST_CASE(
+    "Scaled and capped logits give float gradients within rounding of double's, whose sum "
+    "over a row before the cap is zero",
+    "[core][kernels][cross_entropy]") {
+  const LogitMap<double> map =
+      GENERATE(LogitMap<double>{0.5, 0.0}, LogitMap<double>{1.0, 8.0}, LogitMap<double>{2.0, 8.0});
+  constexpr int64_t kR = 9, kV = 1001;
+  RandomValues random(21);
+  const auto logits = random.normal_vector<float>(kR * kV, 0.0, 3.0);
+  const auto targets = random.tokens(kR, kV);
+  const auto gradient = [&]<class T>(T) {
+    std::vector<T> z(logits.begin(), logits.end());
+    Values ce(kR), lse(kR);
+    cross_entropy_rows<T>(z.data(), targets.data(), kR, kV, T{0}, T{1}, true, ce.data(), lse.data(),
+                          nullptr, {static_cast<T>(map.scale), static_cast<T>(map.cap)});
+    return z;
+  };
+  const Values exact = gradient(double{});
+  // exp's argument, up to 20, is rounded a few times.
+  CHECK(relative_error(gradient(float{}), exact) <= 64.0 * kFloatRounding);
+  CHECK(same_bits_for_all_threads([&] { return gradient(float{}); }));
+  if (map.cap != 0.0) return;
+  for (size_t row = 0; row < kR; ++row) {
+    double sum = 0.0;
+    for (size_t v = 0; v < kV; ++v) sum += exact[row * kV + v];
+    CHECK(std::fabs(sum) <= 1e-14);
+  }
+}
+
+TEST_CASE("The target's gradient under a cap is minus the sum of the others', times its slope",
+          "[core][kernels][cross_entropy]") {
+  // p of the target rounds to 1 in float: p - 1 would be 0.
+  std::vector<float> z = {0.0F, 40.0F, 1.0F};
+  const std::vector<float> in = z;
+  double ce = 0.0, lse = 0.0;
+  const std::vector<int32_t> target = {1};
+  constexpr float kCap = 50.0F;
+  cross_entropy_rows<float>(z.data(), target.data(), 1, 3, 0.0F, 1.0F, true, &ce, &lse, nullptr,
+                            {1.0F, kCap});
+  double others = 0.0;
+  const auto slope = [](float x) {
+    const double t = std::tanh(static_cast<double>(x) / static_cast<double>(kCap));
+    return 1.0 - t * t;
+  };
+  for (const size_t v : {size_t{0}, size_t{2}}) others += static_cast<double>(z[v]) / slope(in[v]);
+  CHECK(z[1] < 0.0F);
+  CHECK(static_cast<double>(z[1]) == Approx(-others * slope(in[1])).epsilon(1e-5));
+}
+
 }  // namespace ballast

@@ -39,7 +39,8 @@ TEST_CASE("Each element reads its own word of Philox", "[core][kernels][dropout]
   int64_t wrong = 0;
   for (size_t i = 0; i < y.size(); ++i) {
     const uint64_t element = static_cast<uint64_t>(mask.first_row * kC) + i;
-    const uint32_t word = Philox::block(key, 11, element / 4)[element % 4];
+    const uint64_t block = element / 256 * 64 + element % 64;
+    const uint32_t word = Philox::block(key, 11, block)[element % 256 / 64];
     if ((y[i] != 0.0F) != (word >= static_cast<uint32_t>(0.3 * 0x1p32))) ++wrong;
   }
   CHECK(wrong == 0);

@@ -252,4 +252,120 @@ TEST_CASE("Norms have the same bits for every number of threads", "[core][kernel
   CHECK(same_bits_for_all_threads([&] { return overwritten<float>(p, adds).dw; }));
 }
 
+namespace {
+
+// The kernels that have no statistics to check alone: what they make of one problem.
+template <class T>
+std::vector<T> run_scale_norm(const Problem& p, bool adds) {
+  const auto x = cast<T>(p.x), f = cast<T>(p.f), dy = cast<T>(p.dy);
+  const int64_t n = p.rows * p.C;
+  auto s = poisoned<T>(n), y = poisoned<T>(n), inverse = poisoned<T>(p.rows), dx = poisoned<T>(n);
+  const T g{3};
+  const T eps = static_cast<T>(kEps);
+  if (adds) {
+    add_scale_norm_forward(x.data(), f.data(), g, eps, p.rows, p.C, s.data(), y.data(),
+                           inverse.data());
+  } else {
+    s = x;
+    scale_norm_forward(x.data(), g, eps, p.rows, p.C, y.data(), inverse.data());
+  }
+  T dg{0};
+  scale_norm_backward(dy.data(), s.data(), g, eps, inverse.data(), p.rows, p.C, dx.data(), false,
+                      &dg, false);
+  y.insert(y.end(), dx.begin(), dx.end());
+  y.push_back(dg);
+  return y;
+}
+
+template <class T>
+std::vector<T> run_dyt(const Problem& p, bool adds) {
+  const auto x = cast<T>(p.x), f = cast<T>(p.f), w = cast<T>(p.w), b = cast<T>(p.b),
+             dy = cast<T>(p.dy);
+  const int64_t n = p.rows * p.C;
+  auto s = poisoned<T>(n), y = poisoned<T>(n), dx = poisoned<T>(n), dw = poisoned<T>(p.C),
+       db = poisoned<T>(p.C);
+  const T alpha{0.5};
+  if (adds) {
+    add_dyt_forward(x.data(), f.data(), alpha, w.data(), b.data(), p.rows, p.C, s.data(), y.data());
+  } else {
+    s = x;
+    dyt_forward(x.data(), alpha, w.data(), b.data(), p.rows, p.C, y.data());
+  }
+  T dalpha{0};
+  dyt_backward(dy.data(), s.data(), alpha, w.data(), p.rows, p.C, dx.data(), false, &dalpha, false,
+               dw.data(), false, db.data(), false);
+  for (const auto* part : {&dx, &dw, &db}) y.insert(y.end(), part->begin(), part->end());
+  y.push_back(dalpha);
+  return y;
+}
+
+template <class T>
+std::vector<T> run_head_norm(const Problem& p) {
+  auto x = cast<T>(p.x), gain = cast<T>(p.w), shift = cast<T>(p.b), dy = cast<T>(p.dy);
+  const std::vector<int64_t> bounds = {0, p.C / 3, p.C / 2, p.C - 1};  // the last column passes
+  const HeadGroups groups{bounds.data(), 3, true};
+  auto xhat = poisoned<T>(p.rows * (p.C - 1)), rstd = poisoned<T>(p.rows * 3);
+  auto dgain = poisoned<T>(p.C - 1), dshift = poisoned<T>(p.C - 1);
+  head_norm_forward(x.data(), p.rows, p.C, groups, gain.data(), shift.data(), static_cast<T>(kEps),
+                    xhat.data(), rstd.data());
+  head_norm_backward(dy.data(), p.rows, p.C, groups, gain.data(), xhat.data(), rstd.data(),
+                     dgain.data(), dshift.data());
+  for (const auto* part : {&dy, &dgain, &dshift}) x.insert(x.end(), part->begin(), part->end());
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("scale_norm and dyt match plain maths", "[core][kernels][norm]") {
+  const bool adds = GENERATE(false, true);
+  const RowShape shape = generate_row_shape();
+  RandomValues random(11);
+  const Problem p = make_problem(random, shape, true, true, false);
+  Values s = p.x;
+  for (size_t i = 0; adds && i < s.size(); ++i) s[i] += p.f[i];
+  const double rounding = 1e-15 * static_cast<double>(p.C + 10);
+  const auto first = [&p](Values all) {
+    all.resize(p.x.size());
+    return all;
+  };
+  CHECK(relative_error(first(run_scale_norm<double>(p, adds)),
+                       reference::scale_norm(s, 3.0, p.C, kEps)) <= rounding);
+  CHECK(relative_error(first(run_dyt<double>(p, adds)), reference::dyt(s, 0.5, p.w, p.b, p.C),
+                       1.0) <= rounding);
+}
+
+TEST_CASE(
+    "scale_norm, dyt and head norms in float stay within rounding of double, and have the "
+    "same bits for every number of threads",
+    "[core][kernels][norm]") {
+  const bool adds = GENERATE(false, true);
+  RandomValues random(12);
+  Problem p = make_problem(random, {331, 131}, true, true, false);
+  for (Values* values : {&p.x, &p.f, &p.w, &p.b, &p.dy}) {
+    for (double& value : *values) value = static_cast<double>(static_cast<float>(value));
+  }
+  // Sums of up to 331 or 131 terms; relative to the largest entry of all outputs.
+  const double bound = 131.0 * kFloatRounding;
+  CHECK(relative_error(run_scale_norm<float>(p, adds), run_scale_norm<double>(p, adds)) <= bound);
+  CHECK(relative_error(run_dyt<float>(p, adds), run_dyt<double>(p, adds)) <= bound);
+  CHECK(relative_error(run_head_norm<float>(p), run_head_norm<double>(p)) <= bound);
+  CHECK(same_bits_for_all_threads([&] { return run_scale_norm<float>(p, adds); }));
+  CHECK(same_bits_for_all_threads([&] { return run_dyt<float>(p, adds); }));
+  CHECK(same_bits_for_all_threads([&] { return run_head_norm<float>(p); }));
+}
+
+TEST_CASE("scale_norm, dyt and head norms keep a NaN in its row", "[core][kernels][norm]") {
+  RandomValues random(13);
+  Problem p = make_problem(random, {3, 17}, true, true, false);
+  p.x[20] = std::numeric_limits<double>::quiet_NaN();
+  const auto scaled = run_scale_norm<float>(p, false);
+  const auto squashed = run_dyt<float>(p, false);
+  for (size_t i = 0; i < p.x.size(); ++i) {
+    CAPTURE(i);
+    CHECK(std::isnan(scaled[i]) == (i / 17 == 1));
+    CHECK(std::isnan(squashed[i]) == (i == 20));
+  }
+  CHECK(std::isnan(run_head_norm<float>(p)[20]));
+}
+
 }  // namespace ballast
