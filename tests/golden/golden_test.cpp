@@ -16,7 +16,9 @@
 #include "optim/optimizer.h"
 #include "tests/support/catch.h"
 #include "train/checkpoint/safetensors.h"
+#include "train/config/fields.h"
 #include "train/config/run_config.h"
+#include "train/config/yaml.h"
 #include "train/data/batch.h"
 #include "train/loop/train_step.h"
 
@@ -280,21 +282,45 @@ std::string value_in(const Line& line, const std::string& key, const std::string
   return otherwise;
 }
 
-std::set<std::string> values_in(const std::vector<Line>& lines, const std::string& key,
-                                const std::string& otherwise) {
-  std::set<std::string> values;
-  for (const Line& line : lines) values.insert(value_in(line, key, otherwise));
-  return values;
+/// The words a key takes: of an enum, of a list's items, or beside a number.
+std::vector<std::string> words_of(const ValueType& type) {
+  std::vector<std::string> words;
+  for (const ValueType::Choice& choice : type.choices) words.push_back(choice.name);
+  for (const ValueType& element : type.element) {
+    for (const std::string& word : words_of(element)) words.push_back(word);
+  }
+  return words;
 }
 
-/// Every row of the table of `Kind` is the value of `key` in one of the lines.
-template <typename Kind>
-void check_covered(const std::vector<Line>& lines, const std::string& key,
-                   const std::string& otherwise) {
-  const std::set<std::string> values = values_in(lines, key, otherwise);
-  for (const VariantRow<Kind>& row : variant_rows<Kind>()) {
-    INFO(key << "=" << row.name << " has no golden case");
-    CHECK(values.count(std::string(row.name)) == 1);
+/// A line names every word that the key takes (the default's needs none), or sets a key that takes
+/// none.
+void check_covered(const Field& field, const std::vector<Line>& lines) {
+  const std::string otherwise = flow_text(field.write());
+  std::set<std::string> values;
+  for (const Line& line : lines) {
+    std::string value = value_in(line, field.path, otherwise);
+    std::replace_if(
+        value.begin(), value.end(), [](char c) { return c == '[' || c == ']' || c == ','; }, ' ');
+    std::istringstream items(value);
+    for (std::string item; items >> item;) values.insert(item);
+  }
+  const std::vector<std::string> words = words_of(field.type);
+  for (const std::string& word : words) {
+    INFO(field.path << "=" << word << " has no golden case");
+    CHECK(values.count(word) == 1);
+  }
+  INFO(field.path << " has no golden case");
+  CHECK((!words.empty() || values.size() > 1));
+}
+
+/// The keys below a section, and below its sections.
+void collect(const std::vector<Field>& fields, std::vector<Field>& leaves) {
+  for (const Field& field : fields) {
+    if (field.type.kind == ValueType::Kind::section) {
+      collect(field.fields, leaves);
+    } else {
+      leaves.push_back(field);
+    }
   }
 }
 
@@ -376,39 +402,47 @@ TEST_CASE("every variant's logits, loss terms and gradients are PyTorch's", "[go
   }
 }
 
-TEST_CASE("every kind of the variant tables has a golden case", "[golden]") {
-  std::vector<Line> lines;
+TEST_CASE("every key of a model and every word it takes has a golden case", "[golden]") {
+  std::vector<Line> lines, gated, plain;
   for (const std::string& list : kLists) {
-    if (list == "presets") continue;  // where the value of a key that a line does not name varies
-    for (const Line& line : read_lines(list + ".txt")) lines.push_back(line);
+    if (list == "presets") continue;  // a key that its lines do not name is the preset's
+    for (const Line& line : read_lines(list + ".txt")) {
+      lines.push_back(line);
+      (value_in(line, "model.ffn.gated", "true") == "true" ? gated : plain).push_back(line);
+    }
   }
-  check_covered<NormKind>(lines, "model.norm.kind", "rmsnorm");
-  check_covered<NormPlacement>(lines, "model.norm.placement", "pre");
-  check_covered<BlockTopology>(lines, "model.block.topology", "serial");
-  check_covered<ParallelNorms>(lines, "model.block.parallel_norms", "shared");
-  check_covered<ResidualScale>(lines, "model.block.residual_scale", "1.0");
-  check_covered<PositionKind>(lines, "model.position.kind", "rope");
-  check_covered<RopeLayout>(lines, "model.position.layout", "half");
-  check_covered<LayerSet>(lines, "model.position.layers", "all");
-  check_covered<QkNorm>(lines, "model.attention.qk_norm", "none");
-  check_covered<QkNormKind>(lines, "model.attention.qk_norm_kind", "null");
-  check_covered<QkNormLayers>(lines, "model.attention.qk_norm_layers", "all");
-  check_covered<LocalKind>(lines, "model.attention.local", "window");
-  check_covered<SinkKind>(lines, "model.attention.sink", "none");
-  check_covered<EmbeddingScale>(lines, "model.embedding.scale", "1.0");
-  check_covered<HeadScale>(lines, "model.head.scale", "1.0");
-
-  std::vector<Line> gated, plain;
-  for (const Line& line : lines) {
-    (value_in(line, "model.ffn.gated", "true") == "true" ? gated : plain).push_back(line);
+  RunConfig config;
+  std::vector<Field> fields;
+  collect(run_config_fields(config), fields);
+  int n_checked = 0;
+  for (const Field& field : fields) {
+    // The mathematics of a forward pass sees none of these.
+    const bool is_other = field.path.starts_with("model.init.") ||
+                          field.path.starts_with("model.dropout.") ||
+                          field.path == "model.vocab_size";
+    if (!field.path.starts_with("model.") || is_other) continue;
+    ++n_checked;
+    check_covered(field, field.path == "model.preset" ? read_lines("presets.txt") : lines);
+    if (field.path != "model.ffn.activation") continue;
+    check_covered(field, gated);
+    check_covered(field, plain);
   }
-  check_covered<ActivationKind>(gated, "model.ffn.activation", "silu");
-  check_covered<ActivationKind>(plain, "model.ffn.activation", "silu");
+  CHECK(n_checked > 40);  // the walk has seen the sections
+}
 
+TEST_CASE("every optimiser, form of decay and schedule has a golden run", "[golden]") {
   const std::vector<Line> runs = read_lines("runs.txt");
-  check_covered<OptimizerKind>(runs, "optim.kind", "adamw");
-  check_covered<DecayForm>(runs, "optim.decay", "coupled");
-  check_covered<ScheduleKind>(runs, "optim.schedule.kind", "cosine");
+  RunConfig config;
+  std::vector<Field> fields;
+  collect(run_config_fields(config), fields);
+  int n_checked = 0;
+  for (const Field& field : fields) {
+    const std::set<std::string> keys = {"optim.kind", "optim.decay", "optim.schedule.kind"};
+    if (keys.count(field.path) == 0) continue;
+    ++n_checked;
+    check_covered(field, runs);
+  }
+  CHECK(n_checked == 3);
 }
 
 }  // namespace ballast
