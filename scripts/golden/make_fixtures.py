@@ -22,27 +22,45 @@ from cross_check import cross_check
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 SEED = 20250
+STYLES = ("gpt2", "llama", "mixed")  # runs of 20 updates
+LISTS = ("variants", "blocks", "attention", "long", "presets")  # one batch a case
+MOST_BYTES = 5e6
 
 
 def rng_of(name):
     return np.random.default_rng([SEED, zlib.crc32(name.encode())])
 
 
-def weights_of(config):
-    """No term may hide: gains differ from 1 and shifts from 0. Depends on name and shape alone."""
+def values_of(config):
+    """No term may hide: gains differ from 1 and shifts from 0. Depends on name and shape alone, so
+    that cases share them."""
     params = {}
     for name, shape in config.parameter_shapes().items():
         values = rng_of(f"{name}{shape}").standard_normal(shape)
         if name.endswith("norm.weight"):
-            values = 1 + 0.1 * values
+            values = (4 if shape == (1,) else 1) * (1 + 0.1 * values)  # scalenorm's is a length
+        elif name.endswith((".attn_scale", ".ffn_scale")):
+            values = 0.8 + 0.2 * values
+        elif name.endswith(".alpha"):
+            values = 0.5 + 0.1 * values
         elif name.endswith(".bias"):
             values = 0.1 * values
+        elif name.endswith((".sink", ".t5_bias")):
+            pass
         elif name in ("embedding.weight", "position.weight"):
             values = 0.3 * values
         else:
             values = values / np.sqrt(shape[1])
         params[name] = torch.from_numpy(values.astype(np.float32))
     return params
+
+
+def weights_of(config, values):
+    """The parameters. Those of norms are near 1; with unit_offset they are taken from 1 (which is
+    exact), since 1 + w is what is near 1 in such a model."""
+    if not config.model["norm"]["unit_offset"]:
+        return values
+    return {key: 1 - p if key.endswith("norm.weight") else p for key, p in values.items()}
 
 
 def batches_of(name, n_batches, batch_size, seq_len, vocab_size):
@@ -110,7 +128,7 @@ def first_batch(config, params, tokens, fairness, what):
 def training_fixture(style, fairness):
     run = reference.load_yaml(GOLDEN / f"{style}.yaml")
     config = reference.Config(run)
-    params = weights_of(config)
+    params = weights_of(config, values_of(config))
     seq_len, batch_size = run["data"]["seq_len"], run["train"]["batch_size"]
     batches = batches_of(style, config.n_steps, batch_size, seq_len, config.V)
     first = first_batch(config, params, batches[0], fairness, style)
@@ -136,27 +154,37 @@ def training_fixture(style, fairness):
     return tensors
 
 
-def variants_fixture(fairness):
-    """Cases share weights: those of one name and shape are stored once, as param.<name>(18, 18)."""
-    run = reference.load_yaml(GOLDEN / "variant_base.yaml")
+def list_fixture(name, fairness):
+    """The cases of a list. They share weights: those of one name and shape are stored once, as
+    param.<name>(18, 18)."""
+    run = reference.load_yaml(GOLDEN / f"{name}.yaml")
     seq_len, batch_size = run["data"]["seq_len"], run["train"]["batch_size"]
-    tokens = batches_of("variants", 1, batch_size, seq_len, run["model"]["vocab_size"])[0]
+    tokens = batches_of(name, 1, batch_size, seq_len, run["model"]["vocab_size"])[0]
     tensors = {"tokens": tokens}
-    losses = {}
-    for case, overrides in lines_of(GOLDEN / "variants.txt"):
+    seen = []
+    for case, overrides in lines_of(GOLDEN / f"{name}.txt"):
         config = reference.Config(reference.override(run, overrides))
-        params = weights_of(config)
+        values = values_of(config)
+        params = weights_of(config, values)
         double = first_batch(config, params, tokens, fairness, case)
-        clash = losses.setdefault(double["loss.total"], case)
-        if clash != case:
-            raise SystemExit(f"{case} computes what {clash} computes: it tests nothing of its own")
-        for name, p in params.items():
-            tensors[f"param.{name}({', '.join(map(str, p.shape))})"] = p
-        tensors |= {f"{case}/grad.{name}": g.float() for name, g in double["grads"].items()}
+        refuse_twins(case, double, seen)
+        for key, p in values.items():
+            tensors[f"param.{key}({', '.join(map(str, p.shape))})"] = p
+        tensors |= {f"{case}/grad.{key}": g.float() for key, g in double["grads"].items()}
         tensors[f"{case}/logits"] = double["logits"].float()
-        for key in ("loss.ce", "loss.z", "loss.total"):
+        for key in ("loss.ce", "loss.z"):
             tensors[f"{case}/{key}"] = torch.tensor(double[key], dtype=torch.float64)
+    print(f"  {len(seen)} cases of {name}")
     return tensors
+
+
+def refuse_twins(case, result, seen):
+    """A case that computes what another one computes tests nothing of its own."""
+    for other, logits, loss in seen:
+        difference = (result["logits"] - logits).abs().max()
+        if difference < 1e-9 * logits.abs().max() and abs(result["loss.total"] - loss) < 1e-9 * loss:
+            raise SystemExit(f"{case} computes what {other} computes")
+    seen.append((case, result["logits"], result["loss.total"]))
 
 
 def write(name, tensors):
@@ -186,9 +214,14 @@ def main():
     torch.set_num_threads(1)
     cross_check()
     fairness = Fairness()
-    for style in ("gpt2", "llama"):
+    for style in STYLES:
         put(style, training_fixture(style, fairness))
-    put("variants", variants_fixture(fairness))
+    for name in LISTS:
+        put(name, list_fixture(name, fairness))
+    n_bytes = sum(path.stat().st_size for path in GOLDEN.glob("*.safetensors"))
+    print(f"together {n_bytes / 1e6:.2f} MB")
+    if n_bytes > MOST_BYTES:
+        raise SystemExit(f"the fixtures may take {MOST_BYTES / 1e6:.0f} MB")
     print("float32 PyTorch against these, largest error and what Ballast is allowed:")
     print(f"  loss {fairness.worst_loss:.1e} of {reference.LOSS_TOLERANCE:.0e}", end="")
     print(f"  logits {fairness.worst_logit:.1e} of {reference.LOGIT_TOLERANCE:.0e}", end="")
