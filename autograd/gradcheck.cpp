@@ -54,19 +54,25 @@ double central_difference(LossFunction& loss, double& x, double h) {
 struct Difference {
   double value = 0.0;         // extrapolated to h = 0
   double disagreement = 0.0;  // of the estimates at h and h/2
+  double h = 0.0;
 };
 
-// The pair of central differences that agrees best; others are tried until two agree to `enough`.
-Difference best_difference(LossFunction& loss, double& x, double enough) {
+// The pair of central differences with the smallest error: what they disagree by, and what the
+// rounding of the loss does to both, which a small h magnifies and two estimates may share by
+// chance. Others are tried until the error is `enough`.
+Difference best_difference(LossFunction& loss, double& x, double loss_size, double enough) {
   Difference best;
-  best.disagreement = std::numeric_limits<double>::infinity();
-  for (const double step : {2e-4, 2e-5, 1e-3}) {
+  double smallest_error = std::numeric_limits<double>::infinity();
+  for (const double step : {2e-4, 6e-5, 2e-5, 5e-4, 1e-3}) {
     const double h = step * std::max(1.0, std::abs(x));
     const double wide = central_difference(loss, x, h);
     const double narrow = central_difference(loss, x, h / 2);
     const double disagreement = std::abs(wide - narrow);
-    if (disagreement < best.disagreement) best = {(4.0 * narrow - wide) / 3.0, disagreement};
-    if (best.disagreement <= enough) break;
+    const double rounding = 4.0 * std::numeric_limits<double>::epsilon() * loss_size / h;
+    if (best.h != 0.0 && !(disagreement + rounding < smallest_error)) continue;
+    smallest_error = disagreement + rounding;
+    best = {(4.0 * narrow - wide) / 3.0, disagreement, h};
+    if (smallest_error <= enough) break;
   }
   return best;
 }
@@ -91,9 +97,12 @@ GradcheckReport gradcheck(ParameterStore& store, const std::function<Var(Tape&)>
         name_of(store.dtype()), store.has_gradients() ? "" : " without gradients",
         "; expected f64 with gradients");
   store.begin_gradients();
+  double loss_size = 0.0;
   {
     Tape tape(Dtype::f64);
-    tape.backward(loss(tape));
+    const Var total = loss(tape);
+    loss_size = std::abs(*tape.value(total).data<double>());
+    tape.backward(total);
   }
   store.finish_gradients();
 
@@ -122,7 +131,7 @@ GradcheckReport gradcheck(ParameterStore& store, const std::function<Var(Tape&)>
                                : std::min(options.entries_per_tensor, p.value.size());
     for (const int64_t i : shuffled_entries(p.value.size(), options.seed, hash_name(p.name))) {
       if (static_cast<int64_t>(result.samples.size()) == wanted) break;
-      const Difference difference = best_difference(value, values[i], 1e-7 * size);
+      const Difference difference = best_difference(value, values[i], loss_size, 2e-8 * size);
       const double numeric = difference.value;
       // Smooth functions agree far better than this; two sides of a kink do not.
       if (!(difference.disagreement <= 1e-5 * std::max(size, std::abs(numeric)))) {

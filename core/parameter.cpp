@@ -42,6 +42,7 @@ Parameter& ParameterStore::add(std::string name, Shape shape, Role role, bool en
   p.shape = shape;
   p.role = role;
   p.ends_branch = ends_branch;
+  p.initial = role == Role::norm ? 1.0 : 0.0;
   p.begin = slab_size_;
   slab_size_ += shape.size();
   return p;

@@ -28,6 +28,7 @@ struct Parameter {
   Shape shape;
   Role role = Role::linear;
   bool ends_branch = false;  ///< wo and w_down: `init.depth_scale` applies
+  double initial = 0.0;      ///< of a parameter that starts as a constant
   int64_t begin = 0;         ///< first element in every slab of the store
   Tensor value;
   Tensor grad;

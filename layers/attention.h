@@ -1,7 +1,10 @@
-// Causal self-attention: one product for q, k and v, rotation, attention, output projection.
+// Causal self-attention between the product that makes queries, keys and values and the branch's
+// end: QK-norm, rotation, attention, output projection.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "layers/context.h"
 #include "layers/position.h"
@@ -9,24 +12,41 @@
 
 namespace ballast {
 
+/// wq, wk and wv, which read the branch's input.
+std::vector<Projection::Part> attention_inputs(const ModelConfig& config, const std::string& name);
+
 class Attention {
  public:
-  /// Declares `name`.{wq,wk,wv,wo}. layer: index of the block, for its cache.
+  /// Declares `name`.{q_norm,k_norm,v_norm,sink,wo} as configured. The maps of attention_inputs()
+  /// are the caller's. layer: index of the block.
   Attention(const ModelConfig& config, ParameterStore& store, const std::string& name,
             int64_t layer);
 
-  /// x: (B, T, D), returns (B, T, D). rope_table: null where positions are not rotated.
-  Var operator()(Tape& tape, Var x, const RopeTable* rope_table,
+  /// x: (B, T, W) with q | k | v in its first columns, which are normalised and rotated in place.
+  /// Others may read the rest of the result, but nobody x.
+  Var prepare(Tape& tape, Var x, const PositionInputs& positions,
+              const ForwardContext& context) const;
+
+  /// prepared: (B, T, W), returns (B, T, D).
+  Var operator()(Tape& tape, Var prepared, const PositionInputs& positions,
                  const ForwardContext& context) const;
 
  private:
+  struct HeadNorm {
+    Parameter* weight = nullptr;
+    Parameter* bias = nullptr;
+  };
+  HeadNorm head_norm(ParameterStore& store, const std::string& name, int64_t n_heads) const;
+  GainAndShift on_tape(Tape& tape, const HeadNorm& norm) const;
+  Var normed(Tape& tape, Var x) const;
+
+  ModelConfig config_;
+  const ParameterStore* store_;
   int64_t layer_;
-  int64_t n_heads_, n_kv_heads_, head_dim_;
-  double scale_;
-  RopeLayout layout_;
-  double dropout_;
   uint64_t dropout_site_;
-  Projection qkv_, out_;
+  HeadNorm q_norm_, k_norm_, v_norm_;
+  Parameter* sink_ = nullptr;
+  std::optional<Projection> out_;
 };
 
 }  // namespace ballast

@@ -13,8 +13,9 @@ class Embedding {
   /// Declares embedding.weight and, as configured, position.weight and embedding_norm.
   Embedding(const ModelConfig& config, ParameterStore& store);
 
-  /// x0 = dropout(norm(E[token] + P[position])): (B, T, D).
-  Var operator()(Tape& tape, TokenView tokens, const ForwardContext& context) const;
+  /// x0 = dropout(norm(scale * E[token] + position)): (B, T, D). absolute: (n, D) or undefined, for
+  /// positions that are not learned.
+  Var operator()(Tape& tape, TokenView tokens, Var absolute, const ForwardContext& context) const;
 
   /// The token table, also a tied head's weight.
   Parameter& table() const { return *table_; }
@@ -24,6 +25,7 @@ class Embedding {
   Parameter* table_;
   Parameter* position_ = nullptr;
   std::optional<Norm> norm_;
+  double scale_;
   double dropout_;
 };
 

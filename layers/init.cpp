@@ -149,7 +149,7 @@ void initialise(const ModelConfig& config, ParameterStore& store, uint64_t seed)
       if (std > 0.0) {
         fill_normal<T>(p.value, std, bound, seed, hash_name(p.name));
       } else {
-        std::fill_n(p.value.data<T>(), p.value.size(), T(p.role == Role::norm ? 1 : 0));
+        std::fill_n(p.value.data<T>(), p.value.size(), static_cast<T>(p.initial));
       }
     });
   }

@@ -3,7 +3,7 @@
 namespace ballast {
 
 LmHead::LmHead(const ModelConfig& c, ParameterStore& store, Parameter& embedding_table)
-    : store_(&store) {
+    : store_(&store), scale_(c.head_scale()), softcap_(c.head.softcap) {
   if (c.norm.final) norm_.emplace(c.norm, store, "final_norm", c.d_model);
   weight_ = c.embedding.tie
                 ? &embedding_table
@@ -21,10 +21,14 @@ Var LmHead::bias(Tape& tape) const {
 
 Var LmHead::logits(Tape& tape, Var x) const {
   const auto scope = tape.scope("head");
-  return linear(tape, normed(tape, x), tape.parameter(*store_, *weight_), bias(tape));
+  const Var y = linear(tape, normed(tape, x), tape.parameter(*store_, *weight_), bias(tape));
+  return scale_ == 1.0 && softcap_ == 0.0 ? y : softcap(tape, y, softcap_, scale_);
 }
 
-LmLoss LmHead::loss(Tape& tape, Var x, const int32_t* targets, const LossOptions& options) const {
+LmLoss LmHead::loss(Tape& tape, Var x, const int32_t* targets, const LossOptions& given) const {
+  LossOptions options = given;
+  options.logit_scale = scale_;
+  options.softcap = softcap_;
   const auto scope = tape.scope("head");
   return lm_head_loss(tape, normed(tape, x), tape.parameter(*store_, *weight_), bias(tape), targets,
                       options);

@@ -12,7 +12,7 @@ class LmHead {
   /// Declares final_norm and, unless tied, head.weight; head.bias as configured.
   LmHead(const ModelConfig& config, ParameterStore& store, Parameter& embedding_table);
 
-  /// x: (B, T, D), returns (B, T, V).
+  /// softcap(scale * (W x + b)).   x: (B, T, D), returns (B, T, V).
   Var logits(Tape& tape, Var x) const;
   LmLoss loss(Tape& tape, Var x, const int32_t* targets, const LossOptions& options) const;
 
@@ -24,6 +24,7 @@ class LmHead {
   std::optional<Norm> norm_;
   Parameter* weight_;
   Parameter* bias_ = nullptr;
+  double scale_, softcap_;
 };
 
 }  // namespace ballast

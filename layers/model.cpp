@@ -25,19 +25,16 @@ Model::Model(const ModelConfig& config, ParameterStore& store)
     : config_(validated(config)),
       embedding_(config, store),
       blocks_(make_blocks(config, store)),
-      head_(config, store, embedding_.table()) {
-  if (config.position.kind == PositionKind::rope) {
-    rope_.emplace(config.position.theta, config.rotated_width());
-  }
-}
+      head_(config, store, embedding_.table()),
+      positions_(config, store) {}
 
 Var Model::residual_stream(Tape& tape, TokenView tokens, const ForwardContext& context) {
   // All positions of the run are tabulated at once: a table that grew would leave nodes dangling.
   const int64_t n_positions =
       std::max(*config_.max_seq_len, context.position_offset + tokens.length);
-  const RopeTable* table = rope_ ? &rope_->get(tape.dtype(), n_positions) : nullptr;
-  Var x = embedding_(tape, tokens, context);
-  for (const Block& block : blocks_) x = block(tape, x, table, context);
+  const PositionInputs positions = positions_.inputs(tape, n_positions);
+  Var x = embedding_(tape, tokens, positions.absolute, context);
+  for (const Block& block : blocks_) x = block(tape, x, positions, context);
   return x;
 }
 
@@ -60,11 +57,18 @@ Var Model::last_logits(Tape& tape, TokenView tokens, const ForwardContext& conte
 }
 
 KvCaches::KvCaches(const ModelConfig& config, Dtype dtype, int64_t capacity) : capacity_(capacity) {
-  const Shape shape{capacity, config.kv_heads() * config.head_size()};
-  const int64_t bytes = shape.size() * size_of(dtype);
-  memory_ = allocate_aligned(static_cast<size_t>(2 * config.n_layers * bytes));
+  const int64_t width = config.kv_heads() * config.head_size();
+  const auto rows = [&](int64_t layer) {
+    const int64_t window = config.window(layer);
+    return window > 0 ? std::min(window, capacity) : capacity;
+  };
+  int64_t total = 0;
+  for (int64_t i = 0; i < config.n_layers; ++i) total += 2 * rows(i) * width * size_of(dtype);
+  memory_ = allocate_aligned(static_cast<size_t>(total));
   std::byte* next = memory_.get();
   for (int64_t i = 0; i < config.n_layers; ++i) {
+    const Shape shape{rows(i), width};
+    const int64_t bytes = shape.size() * size_of(dtype);
     layers_.push_back({{next, shape, dtype}, {next + bytes, shape, dtype}, 0});
     next += 2 * bytes;
   }

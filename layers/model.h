@@ -37,10 +37,11 @@ class Model {
   Embedding embedding_;
   std::vector<Block> blocks_;
   LmHead head_;
-  std::optional<RopeTables> rope_;
+  Positions positions_;
 };
 
-/// Keys and values of one sequence for every layer of a model.
+/// Keys and values of one sequence for every layer of a model. A local layer keeps the last
+/// `window` of them, as a ring.
 class KvCaches {
  public:
   KvCaches(const ModelConfig& config, Dtype dtype, int64_t capacity);

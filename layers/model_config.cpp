@@ -140,34 +140,6 @@ void validate_attention(const ModelConfig& c) {
         "; expected at least 1 position");
 }
 
-// Keys of the language whose kinds no layer computes yet.
-void refuse_unwired(const ModelConfig& c) {
-  const auto refuse = [](bool is_off, const char* key) {
-    check(is_off, key, ": not in this version; expected the default");
-  };
-  const AttentionConfig& a = c.attention;
-  const PositionKind position = c.position.kind;
-  refuse(c.norm.kind != NormKind::scalenorm && c.norm.kind != NormKind::dyt, "model.norm.kind");
-  refuse(c.norm.placement == NormPlacement::pre, "model.norm.placement");
-  refuse(c.block.topology == BlockTopology::serial, "model.block.topology");
-  refuse(c.residual_scale() == 1.0, "model.block.residual_scale");
-  refuse(!c.block.layer_scale, "model.block.layer_scale");
-  refuse(position == PositionKind::none || position == PositionKind::learned ||
-             position == PositionKind::rope,
-         "model.position.kind");
-  refuse(!c.position.theta_local, "model.position.theta_local");
-  refuse(c.position.layers.index() == 0 && std::get<0>(c.position.layers) == LayerSet::all,
-         "model.position.layers");
-  refuse(a.qk_norm == QkNorm::none, "model.attention.qk_norm");
-  refuse(a.softcap == 0.0, "model.attention.softcap");
-  refuse(a.window == 0, "model.attention.window");
-  refuse(a.nope_temperature == 0.0, "model.attention.nope_temperature");
-  refuse(a.sink == SinkKind::none, "model.attention.sink");
-  refuse(c.embedding_scale() == 1.0, "model.embedding.scale");
-  refuse(c.head_scale() == 1.0, "model.head.scale");
-  refuse(c.head.softcap == 0.0, "model.head.softcap");
-}
-
 }  // namespace
 
 void validate(const ModelConfig& c) {
@@ -197,7 +169,6 @@ void validate(const ModelConfig& c) {
   // Numbers are drawn until one is within the bound: 1 of 12 is at 0.1 sigma.
   check(init.trunc.value_or(1.0) >= 0.1, "model.init.trunc = ", init.trunc.value_or(1.0),
         "; expected at least 0.1 standard deviations, or null");
-  refuse_unwired(c);
 }
 
 template <>

@@ -11,7 +11,7 @@ namespace ballast {
 
 class Norm {
  public:
-  /// Declares `name`.weight and `name`.bias as the configuration asks for. width: C.
+  /// Declares `name`.{weight,bias,alpha} as kind and configuration ask for. width: C.
   Norm(const NormConfig& config, ParameterStore& store, const std::string& name, int64_t width);
 
   /// x: (..., C), returns (..., C). Kind none returns x itself.
@@ -21,13 +21,13 @@ class Norm {
   SumAndNorm of_sum(Tape& tape, Var x, Var branch) const;
 
  private:
-  Var weight(Tape& tape) const;
-  Var bias(Tape& tape) const;
+  Var on_tape(Tape& tape, Parameter* p) const;
 
   NormConfig config_;
   const ParameterStore* store_;
   Parameter* weight_ = nullptr;
   Parameter* bias_ = nullptr;
+  Parameter* alpha_ = nullptr;
 };
 
 }  // namespace ballast

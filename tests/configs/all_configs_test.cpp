@@ -64,9 +64,14 @@ TEST_CASE("every file of autograd/ops records an operation of the list", "[confi
     std::ifstream file(entry.path());
     const std::string text((std::istreambuf_iterator<char>(file)),
                            std::istreambuf_iterator<char>());
-    // What a node's name() returns: the literals between "name() const override {" and "}".
-    for (size_t at = 0; (at = text.find("name() const override {", at)) != std::string::npos;) {
-      const size_t end = text.find('}', at);
+    // What a node's name() returns: the literals between "name() const override {" and "}", and of
+    // the norms' shared node those in "kName = …;" and "kAddName = …;".
+    const auto next = [&](size_t at) {
+      return std::min({text.find("name() const override {", at), text.find(" kName = ", at),
+                       text.find(" kAddName = ", at)});
+    };
+    for (size_t at = 0; (at = next(at)) != std::string::npos;) {
+      const size_t end = text.find_first_of("};", at);
       for (size_t quote = text.find('"', at); quote < end;) {
         const size_t close = text.find('"', quote + 1);
         named.insert(text.substr(quote + 1, close - quote - 1));

@@ -1,5 +1,7 @@
 // ballast train: a run from its configuration to its last checkpoint.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
@@ -7,6 +9,25 @@
 #include "train/loop/trainer.h"
 
 namespace ballast {
+
+namespace {
+
+// The configuration of a run's folder continues that run, wherever the folder was moved to.
+void stay_in_folder(const ConfigArguments& arguments, RunConfig& run) {
+  const std::filesystem::path file = std::filesystem::absolute(arguments.path);
+  const std::filesystem::path folder = file.parent_path();
+  const bool is_named = std::any_of(
+      arguments.overrides.begin(), arguments.overrides.end(),
+      [](const auto& o) { return o.starts_with("run.name=") || o.starts_with("run.dir="); });
+  if (is_named || file.filename() != "config.yaml" ||
+      !std::filesystem::is_directory(folder / "checkpoints")) {
+    return;
+  }
+  run.run.dir = folder.parent_path().string();
+  run.run.name = folder.filename().string();
+}
+
+}  // namespace
 
 void add_train_command(CLI::App& app) {
   struct Arguments {
@@ -25,7 +46,8 @@ void add_train_command(CLI::App& app) {
     ConfigArguments config = arguments->config;
     if (!arguments->name.empty()) config.overrides.push_back("run.name=" + arguments->name);
     std::vector<std::string> notes;
-    const RunConfig run = config.load(&notes);
+    RunConfig run = config.load(&notes);
+    if (arguments->options.resume) stay_in_folder(config, run);
     for (const std::string& note : notes) std::cerr << "note: " << note << '\n';
     train(run, arguments->options);
   });

@@ -331,14 +331,23 @@ void note_model(const ModelConfig& c, const Note& note) {
        "while model.attention.nope_temperature is 0");
 }
 
+std::map<std::string, std::string, std::less<>> value_texts(RunConfig config) {
+  std::map<std::string, std::string, std::less<>> texts;
+  const std::vector<Field> fields = run_config_fields(config);
+  for (const Field* field : leaf_fields(fields)) texts[field->path] = flow_text(field->write());
+  return texts;
+}
+
 /// Settings that are legal, were written down, and change nothing.
 std::vector<std::string> idle_keys(const RunConfig& c, const SetKeys& set) {
   std::vector<std::string> notes;
+  // A default that is written out is no request: a resolved configuration has all of them.
+  const auto defaults = value_texts({});
+  const auto values = value_texts(c);
   const auto note = [&](const char* key, bool is_idle, const std::string& why) {
     const auto it = set.find(std::string_view(key));
-    if (is_idle && it != set.end() && it->second.kind != YamlNode::Kind::null) {
-      notes.push_back(concat(it->second.at.str(), ": ", key, " has no effect ", why));
-    }
+    if (!is_idle || it == set.end() || values.at(key) == defaults.at(key)) return;
+    notes.push_back(concat(it->second.at.str(), ": ", key, " has no effect ", why));
   };
   const bool is_synthetic = c.data.source == DataKind::synthetic;
   const bool is_markov = c.data.synthetic.corpus == CorpusKind::markov1 ||

@@ -317,6 +317,10 @@ void Run::one_step(int64_t step) {
   if (metrics_) metrics_->write(record_);
   progress_line_->write(record_);
 
+  if (skipped) {
+    event(step, "skip").add("signal", "train.skip_steps");
+    events_->write(event_record_);
+  }
   if (evaluates && !std::isfinite(*last_val_)) bad = NonFinite{"val/loss", *last_val_, ""};
   if (bad) stop_for_nonfinite(step, *bad);
   if (evaluates && stopped_early()) {
