@@ -6,6 +6,7 @@
 
 #include "optim/optimizer.h"
 #include "train/config/fields.h"
+#include "train/config/preset.h"
 #include "train/config/run_config.h"
 
 namespace ballast {
@@ -336,7 +337,8 @@ std::vector<std::string> idle_keys(const RunConfig& c, const SetKeys& set) {
   std::vector<std::string> notes;
   const auto note = [&](const char* key, bool is_idle, const std::string& why) {
     const auto it = set.find(std::string_view(key));
-    if (is_idle && it != set.end() && it->second.kind != YamlNode::Kind::null) {
+    if (is_idle && it != set.end() && it->second.kind != YamlNode::Kind::null &&
+        !is_preset_place(it->second.at)) {
       notes.push_back(concat(it->second.at.str(), ": ", key, " has no effect ", why));
     }
   };
@@ -390,6 +392,12 @@ RunConfig load_config(const std::filesystem::path& path, std::span<const std::st
   std::vector<fs::path> chain;
   YamlNode root = read_with_parents(path, chain);
   for (const std::string& text : overrides) merge(root, read_override(text));
+  // An unknown name is refused when the key is read.
+  if (const Preset* preset = preset_of(root)) {
+    YamlNode base = preset_node(*preset);
+    merge(base, std::move(root));
+    root = std::move(base);
+  }
   root.at = {path.string(), 0, 0};
 
   RunConfig config;
