@@ -28,6 +28,8 @@ const char* const kDescription =
     "  ballast config check configs/quickstart.yaml           validate a configuration\n"
     "  ballast config show configs/quickstart.yaml optim.lr=3e-3\n"
     "                                                         print it with every key resolved\n"
+    "  ballast config diff llama2 olmo2                       what differs: two presets, or two "
+    "files\n"
     "\n"
     "Ballast trains small transformer language models on the CPU from a YAML file.\n";
 
@@ -98,6 +100,7 @@ int run_app(int argc, const char* const* argv) {
   add_generate_command(app);
   add_config_command(app);
   add_plan_command(app);
+  add_presets_command(app);
   add_gradcheck_command(app);
   add_dump_command(app);
   ignore_write_signals();

@@ -39,6 +39,7 @@ void add_eval_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_config_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
+void add_presets_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app);
 void add_dump_command(CLI::App& app);
 

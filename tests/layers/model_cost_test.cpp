@@ -120,8 +120,70 @@ TEST_CASE("a token costs six operations a weight, and attention over half the se
 }
 
 TEST_CASE("a token's keys and values are counted for the heads that have them", "[layers][cost]") {
-  CHECK(kv_cache_bytes_per_token(llama_style()) == 2 * 2 * 2 * 4 * 4);
-  CHECK(kv_cache_bytes_per_token(gpt2_124m()) == 12 * 2 * 768 * 4);
+  CHECK(kv_cache_bytes(llama_style(), 1) == 2 * 2 * 2 * 4 * 4);
+  CHECK(kv_cache_bytes(gpt2_124m(), 1) == 12 * 2 * 768 * 4);
+  CHECK(kv_cache_bytes(gpt2_124m(), 1000) == 1000 * 12 * 2 * 768 * 4);
+}
+
+TEST_CASE("local layers keep a window of keys and are charged for those they see",
+          "[layers][cost]") {
+  ModelConfig c = model_s();  // 6 layers, 4 heads of 64
+  c.attention.pattern = {LayerKind::local, LayerKind::local, LayerKind::full};
+  c.attention.window = 3;
+  CHECK(kv_cache_bytes(c, 2) == 6 * 2 * (2 * 256 * 4));
+  CHECK(kv_cache_bytes(c, 10) == (4 * 3 + 2 * 10) * (2 * 256 * 4));
+  // Half a triangle of T, less the half triangle of T - w that the window hides.
+  CHECK(mean_keys(c, 0, 10) * 10 == Approx(10 * 10 / 2.0 - 7 * 7 / 2.0).epsilon(1e-15));
+  CHECK(mean_keys(c, 2, 10) == 5.0);
+  CHECK(mean_keys(c, 0, 3) == 1.5);
+  CHECK(mean_keys(c, 0, 2) == 1.0);
+  c.attention.local = LocalKind::chunk;
+  // Triangles of 3, 3, 3 and 1.
+  CHECK(mean_keys(c, 0, 10) * 10 == Approx((3 * 9 + 1) / 2.0).epsilon(1e-15));
+  CHECK(mean_keys(c, 2, 10) == 5.0);
+}
+
+TEST_CASE("the classes of layers add up, and the backward pass costs twice the forward",
+          "[layers][cost]") {
+  ModelConfig tied = gpt2_124m();
+  for (const ModelConfig& c : {model_s(), model_m(), llama_style(), tied}) {
+    const ModelCost cost = model_cost(c, 128, 64);
+    const ClassCost total = cost.total();
+    CHECK(total.parameters == count_parameters(c).total);
+    CHECK(total.forward_flops + total.backward_flops == train_flops_per_token(c, 128));
+    CHECK(total.backward_flops == 2.0 * total.forward_flops);
+    CHECK(total.activation_bytes == activation_bytes(c, 64));
+    CHECK(cost.embedding.forward_flops == 0.0);
+    CHECK(cost.norm.forward_flops == 0.0);
+  }
+  const ModelCost s = model_cost(model_s(), 256, 1);
+  CHECK(s.attention.forward_flops == 6.0 * (2 * 4 * 256 * 256 + 4 * 256 * 128));
+  CHECK(s.ffn.forward_flops == 6.0 * 2 * 3 * 256 * 688);
+  CHECK(s.head.forward_flops == 2.0 * 256 * 256);
+}
+
+TEST_CASE("attention's arithmetic intensity is that of the published example", "[layers][cost]") {
+  ModelConfig c;
+  c.d_model = 4096;
+  c.n_layers = 2;
+  c.n_heads = 32;
+  // CS336, lecture 3: b = 64, n = 2048. About 240 in training; decoding 1.9 with every head's keys,
+  // 7 with eight, 32 with one.
+  CHECK(training_intensity(c, 64, 2048) == Approx(240.0).epsilon(0.005));
+  CHECK(decoding_intensity(c, 64, 2048) == Approx(1.9).epsilon(0.03));
+  CHECK(decoding_intensity(c, 1, 2048) == Approx(0.67).epsilon(0.01));
+  c.n_kv_heads = 8;
+  CHECK(decoding_intensity(c, 64, 2048) == Approx(7.0).epsilon(0.02));
+  c.n_kv_heads = 1;
+  CHECK(decoding_intensity(c, 64, 2048) == Approx(32.0).epsilon(0.01));
+  // To the digits of the formula: 1/4096 + 2048 / (4096 * 32) + 1/64.
+  CHECK(decoding_intensity(c, 64, 2048) == Approx(131072.0 / (32 + 2048 + 2048)).epsilon(1e-14));
+  // A window bounds what is read: half the layers hold 128 positions.
+  c.n_kv_heads = 32;
+  c.attention.pattern = {LayerKind::local, LayerKind::full};
+  c.attention.window = 128;
+  CHECK(decoding_intensity(c, 64, 2048) ==
+        Approx(4096.0 / (1 + (128 + 2048) / 2 + 64)).epsilon(1e-14));
 }
 
 TEST_CASE("activation bytes are those that the arena of a step holds", "[layers][cost]") {

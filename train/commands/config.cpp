@@ -1,10 +1,13 @@
-// ballast config check | show | schema | docs: what a configuration says, without running it.
+// ballast config check | show | diff | schema | docs: what a configuration says, without running
+// it.
 #include <CLI/CLI.hpp>
+#include <array>
 #include <iostream>
 #include <memory>
 
 #include "layers/model_cost.h"
 #include "train/app.h"
+#include "train/config/diff.h"
 #include "train/config/run_config.h"
 
 namespace ballast {
@@ -30,6 +33,16 @@ void add_config_command(CLI::App& app) {
   CLI::App& show = *config.add_subcommand("show", "print a configuration with every key resolved");
   add_config_arguments(show, *arguments);
   show.callback([arguments] { std::cout << dump_config(arguments->load()); });
+
+  const auto sides = std::make_shared<std::array<std::string, 2>>();
+  CLI::App& diff = *config.add_subcommand("diff", "print the keys whose values differ");
+  diff.add_option("A", (*sides)[0], "configuration file, or the name of a preset")->required();
+  diff.add_option("B", (*sides)[1], "the other one")->required();
+  diff.callback([sides] {
+    for (const ConfigDifference& d : diff_configs((*sides)[0], (*sides)[1])) {
+      std::cout << d.key << ": " << d.a << " -> " << d.b << '\n';
+    }
+  });
 
   config.add_subcommand("schema", "print the JSON Schema of configurations")->callback([] {
     std::cout << json_schema();

@@ -10,6 +10,7 @@
 #include "core/matmul.h"
 #include "core/parallel.h"
 #include "layers/model_cost.h"
+#include "optim/optimizer.h"
 #include "train/app.h"
 #include "train/logging/console.h"
 
@@ -48,6 +49,53 @@ double measured_flops(const RunConfig& c) {
   return best;
 }
 
+void row(const std::string& name, const std::string& value, const std::string& note = "") {
+  std::cout << std::left << std::setw(34) << name << std::setw(16) << value << note << '\n';
+}
+
+std::string number(double x) {
+  std::ostringstream out;
+  out << std::setprecision(3) << x;
+  return out.str();
+}
+
+void print_classes(const ModelCost& cost, bool tied) {
+  const auto line = [](const std::string& name, const std::string& parameters,
+                       const std::string& forward, const std::string& backward,
+                       const std::string& activations, const char* note = "") {
+    std::cout << std::left << std::setw(14) << name << std::right << std::setw(14) << parameters
+              << std::setw(16) << forward << std::setw(16) << backward << std::setw(14)
+              << activations << note << '\n';
+  };
+  const auto of = [&](const std::string& name, const ClassCost& c, const char* note = "") {
+    line(name, std::to_string(c.parameters), scaled(c.forward_flops, "FLOP"),
+         scaled(c.backward_flops, "FLOP"), scaled(static_cast<double>(c.activation_bytes), "B"),
+         note);
+  };
+  line("", "parameters", "forward/token", "backward/token", "activations");
+  of("embedding", cost.embedding);
+  of("attention", cost.attention);
+  of("feed-forward", cost.ffn);
+  of("norms", cost.norm);
+  of("head", cost.head, tied ? "  tied to the embedding" : "");
+  of("total", cost.total());
+}
+
+std::string head_sharing(const ModelConfig& m) {
+  const int64_t n = m.kv_heads();
+  if (n == m.n_heads) return "this model is MHA";
+  if (n == 1) return "this model is MQA";
+  return concat("this model is GQA with ", n, " of ", m.n_heads, " heads");
+}
+
+// What the other choices of key-value heads would give.
+std::string compare_sharing(ModelConfig m, int64_t batch, int64_t positions) {
+  m.n_kv_heads = m.n_heads;
+  const double mha = decoding_intensity(m, batch, positions);
+  m.n_kv_heads = 1;
+  return concat("MHA ", number(mha), ", MQA ", number(decoding_intensity(m, batch, positions)));
+}
+
 }  // namespace
 
 void add_plan_command(CLI::App& app) {
@@ -70,39 +118,48 @@ void add_plan_command(CLI::App& app) {
     }
     if (c.run.threads > 0) set_n_threads(static_cast<int>(c.run.threads));
     const ModelConfig& m = c.model;
-    const ParameterCounts n = count_parameters(m);
-    const double flops = train_flops_per_token(m, c.data.seq_len);
     const int64_t tokens = c.train.batch_size * c.data.seq_len;
     const int64_t micro_tokens = tokens / c.train.grad_accum;
-    const double state = 16.0 * static_cast<double>(n.total);
-    const auto activations = static_cast<double>(activation_bytes(m, micro_tokens));
-    // One training step moves values, gradients and moments once each way, activations about
-    // thrice.
-    const double traffic = 28.0 * static_cast<double>(n.total) + 3.0 * activations;
+    const ModelCost cost = model_cost(m, c.data.seq_len, micro_tokens);
+    const ClassCost total = cost.total();
+    const double flops = total.forward_flops + total.backward_flops;
+    const auto n_moments = static_cast<double>(traits_of(c.optim.kind).n_moments());
+    const auto n_parameters = static_cast<double>(total.parameters);
+    const double state = (2.0 + n_moments) * 4.0 * n_parameters;
+    const auto activations = static_cast<double>(total.activation_bytes);
+    // One training step reads gradients, reads and writes values and moments, and moves activations
+    // about thrice.
+    const double traffic = (3.0 + 2.0 * n_moments) * 4.0 * n_parameters + 3.0 * activations;
     const double rate = measured_flops(c);
     const double step_s = flops * static_cast<double>(tokens) / rate;
-    const auto row = [](const char* name, const std::string& value, const char* note = "") {
-      std::cout << std::left << std::setw(34) << name << std::setw(16) << value << note << '\n';
-    };
-    row("parameters", std::to_string(n.total));
-    row("  embedding", std::to_string(n.embedding));
-    row("  attention", std::to_string(n.attention));
-    row("  feed-forward", std::to_string(n.ffn));
-    row("  norms", std::to_string(n.norm));
-    row("  head", std::to_string(n.head), m.embedding.tie ? "tied to the embedding" : "");
-    row("FLOPs per token, forward", scaled(flops / 3.0, "FLOP"));
-    row("FLOPs per token, training", scaled(flops, "FLOP"), "causal attention counted at half");
+    print_classes(cost, m.embedding.tie);
+    std::cout << '\n';
+    row("FLOPs per token, forward", scaled(total.forward_flops, "FLOP"),
+        "products; of causal attention half, and what a window leaves");
+    row("FLOPs per token, training", scaled(flops, "FLOP"));
     row("tokens per step", std::to_string(tokens));
     row("FLOPs of the run", scaled(flops * static_cast<double>(tokens * c.train.steps), "FLOP"));
-    row("memory: weights and optimiser", scaled(state, "B"), "values, gradients, two moments");
+    row("memory: weights and optimiser", scaled(state, "B"),
+        n_moments == 2.0 ? "values, gradients, two moments" : "values, gradients, one moment");
     row("memory: activations", scaled(activations, "B"), "of one micro-batch");
-    row("KV cache per token", scaled(static_cast<double>(kv_cache_bytes_per_token(m)), "B"));
+    const int64_t seq_len = c.data.seq_len;
+    const auto cache = static_cast<double>(kv_cache_bytes(m, seq_len));
+    row("KV cache per token", scaled(cache / static_cast<double>(seq_len), "B"),
+        concat(scaled(cache, "B"), " for ", seq_len, " tokens"));
     row("arithmetic intensity, training",
         scaled(flops * static_cast<double>(tokens) / traffic, "FLOP/B"),
         "FLOPs over the bytes of weights, state and activations");
+    row("  attention, training",
+        number(training_intensity(m, c.train.batch_size / c.train.grad_accum, seq_len)),
+        "operations a number moved, here and below");
+    for (const int64_t users : {int64_t{1}, c.train.batch_size}) {
+      row(concat("  attention, decoding batch ", users),
+          number(decoding_intensity(m, users, seq_len)),
+          concat(head_sharing(m), "; ", compare_sharing(m, users, seq_len)));
+      if (c.train.batch_size == 1) break;
+    }
     row("time per step, at least", scaled(step_s, "s"),
-        concat("at ", scaled(rate, "FLOP/s"), ", measured now on this model's largest product")
-            .c_str());
+        concat("at ", scaled(rate, "FLOP/s"), ", measured now on this model's largest product"));
     row("time of the run, at least", duration_text(step_s * static_cast<double>(c.train.steps)));
   });
 }

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "layers/presets.h"
+
 namespace ballast {
 namespace {
 
@@ -125,9 +127,22 @@ void attention_fields(FieldList& f, ModelConfig& c) {
   f("sink", a.sink, "one more term in the softmax's denominator");
 }
 
-void model_fields(FieldList& f, ModelConfig& c) {
-  f.unserved("preset", "null", "a name of `ballast presets list`",
-             "a known architecture; the other keys override it");
+/// One of the table's names. Its settings were merged into the document before it is read.
+void preset_field(FieldList& f, std::string& name) {
+  Field& field = f("preset", name, "a known architecture; every other key overrides it").or_null();
+  field.type.kind = ValueType::Kind::choice;
+  for (const Preset& preset : presets()) {
+    field.type.choices.push_back({std::string(preset.name), std::string(preset.source)});
+  }
+  field.read = [&name](const YamlNode& node, const Field& self) {
+    name = node.kind == YamlNode::Kind::null
+               ? ""
+               : self.type.choices[binding::read_choice(node, self, self.type)].name;
+  };
+}
+
+void model_fields(FieldList& f, ModelConfig& c, std::string& preset) {
+  preset_field(f, preset);
   f("d_model", c.d_model, "width of the residual stream, in channels")
       .must_be_set()
       .at_least(1)
@@ -312,7 +327,7 @@ std::vector<Field> run_config_fields(RunConfig& c) {
   FieldList f;
   f.section("run", "the run as a whole", [&](FieldList& s) { run_fields(s, c.run); });
   f.section("data", "what it trains on", [&](FieldList& s) { data_fields(s, c.data); });
-  f.section("model", "the architecture", [&](FieldList& s) { model_fields(s, c.model); });
+  f.section("model", "the architecture", [&](FieldList& s) { model_fields(s, c.model, c.preset); });
   f.section("loss", "the objective", [&](FieldList& s) {
     s("z_loss", c.loss.z_loss, "coefficient of mean(logsumexp(logits)^2)").at_least(0);
   });

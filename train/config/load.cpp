@@ -6,6 +6,7 @@
 
 #include "optim/optimizer.h"
 #include "train/config/fields.h"
+#include "train/config/preset.h"
 #include "train/config/run_config.h"
 
 namespace ballast {
@@ -347,6 +348,7 @@ std::vector<std::string> idle_keys(const RunConfig& c, const SetKeys& set) {
   const auto note = [&](const char* key, bool is_idle, const std::string& why) {
     const auto it = set.find(std::string_view(key));
     if (!is_idle || it == set.end() || values.at(key) == defaults.at(key)) return;
+    if (is_preset_place(it->second.at)) return;
     notes.push_back(concat(it->second.at.str(), ": ", key, " has no effect ", why));
   };
   const bool is_synthetic = c.data.source == DataKind::synthetic;
@@ -399,6 +401,12 @@ RunConfig load_config(const std::filesystem::path& path, std::span<const std::st
   std::vector<fs::path> chain;
   YamlNode root = read_with_parents(path, chain);
   for (const std::string& text : overrides) merge(root, read_override(text));
+  // An unknown name is refused when the key is read.
+  if (const Preset* preset = preset_of(root)) {
+    YamlNode base = preset_node(*preset);
+    merge(base, std::move(root));
+    root = std::move(base);
+  }
   root.at = {path.string(), 0, 0};
 
   RunConfig config;

@@ -68,6 +68,7 @@ struct LogConfig {
 struct RunConfig {
   RunSection run;
   DataConfig data;
+  std::string preset;  ///< model.preset, already applied to `model`; empty: none
   ModelConfig model;
   LossConfig loss;
   OptimConfig optim;
@@ -80,7 +81,8 @@ struct RunConfig {
   std::filesystem::path run_dir() const { return std::filesystem::path(run.dir) / run.name; }
 };
 
-/// Reads a configuration: defaults < `extends:` < the file < overrides ("optim.lr=3e-3").
+/// Reads a configuration: defaults < model.preset < `extends:` < the file < overrides
+/// ("optim.lr=3e-3").
 /// Derived values that the run needs (run.name, model.vocab_size, model.max_seq_len, absolute data
 /// paths) are filled in, every number is in its range and the model's sizes agree. Opens no data.
 /// `notes`, if given, receives remarks on legal settings without effect, such as a clip.max_norm

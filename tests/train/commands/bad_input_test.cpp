@@ -126,7 +126,8 @@ TEST_CASE("the program says what it is and how it is used", "[train][commands]")
   const Outcome help = run_program({"--help"});
   CHECK(help.code == 0);
   CHECK(help.out.find("Examples:\n") == 0);
-  for (const char* command : {"train", "eval", "generate", "config", "plan", "gradcheck", "dump"}) {
+  for (const char* command :
+       {"train", "eval", "generate", "config", "plan", "presets", "gradcheck", "dump"}) {
     const Outcome one = run_program({command, "--help"});
     CHECK(one.code == 0);
     CHECK_FALSE(one.out.empty());

@@ -1,0 +1,81 @@
+#include "train/config/diff.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "train/config/fields.h"
+#include "train/config/preset.h"
+
+namespace ballast {
+namespace {
+
+struct Value {
+  std::string raw;       // as it would be written
+  std::string resolved;  // what null stands for
+};
+
+struct Side {
+  const Preset* preset = nullptr;  // null: a file
+  std::map<std::string, Value> values;
+  std::vector<std::string> keys;  // in the order of the reference
+};
+
+Side load_side(const std::string& name) {
+  Side side;
+  std::error_code error;
+  const bool is_file = std::filesystem::exists(name, error);
+  side.preset = is_file ? nullptr : find_preset(name);
+  if (!is_file && side.preset == nullptr) {
+    throw ConfigError(concat(printable(name), ": no such file and no preset of that name",
+                             did_you_mean_preset(name)));
+  }
+  RunConfig config = side.preset != nullptr ? preset_config(*side.preset) : load_config(name);
+  if (config.run.name == std::filesystem::path(name).stem()) config.run.name.clear();
+  const std::vector<Field> fields = run_config_fields(config);
+  constexpr size_t kLine = 1000;
+  for (const Field* field : leaf_fields(fields)) {
+    if (field->type.kind == ValueType::Kind::unserved) continue;  // always at its default
+    const YamlNode value = field->write();
+    const std::string raw = flow_text(value, kLine);
+    const bool is_derived = value.kind == YamlNode::Kind::null && field->derived &&
+                            side.preset == nullptr;  // a preset has no sizes to derive from
+    side.values[field->path] = {raw, is_derived ? field->derived() : raw};
+    side.keys.push_back(field->path);
+  }
+  return side;
+}
+
+bool sets(const Side& side, std::string_view key) {
+  return side.preset != nullptr &&
+         std::any_of(side.preset->settings.begin(), side.preset->settings.end(),
+                     [&](const PresetSetting& s) { return concat("model.", s.key) == key; });
+}
+
+bool is_size(std::string_view key) {
+  constexpr std::string_view kSizes[] = {"model.preset",     "model.d_model",     "model.n_layers",
+                                         "model.n_heads",    "model.n_kv_heads",  "model.head_dim",
+                                         "model.vocab_size", "model.max_seq_len", "model.ffn.d_ff"};
+  return std::find(std::begin(kSizes), std::end(kSizes), key) != std::end(kSizes);
+}
+
+}  // namespace
+
+std::vector<ConfigDifference> diff_configs(const std::string& a, const std::string& b) {
+  const Side left = load_side(a);
+  const Side right = load_side(b);
+  const bool has_preset = left.preset != nullptr || right.preset != nullptr;
+  std::vector<ConfigDifference> found;
+  for (const std::string& key : left.keys) {
+    if (has_preset) {
+      if (key.rfind("model.", 0) != 0) continue;
+      if (is_size(key) && !sets(left, key) && !sets(right, key)) continue;
+    }
+    const Value& x = left.values.at(key);
+    const Value& y = right.values.at(key);
+    if (x.raw != y.raw && x.resolved != y.resolved) found.push_back({key, x.resolved, y.resolved});
+  }
+  return found;
+}
+
+}  // namespace ballast
