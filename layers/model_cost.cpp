@@ -17,7 +17,7 @@ ParameterCounts count_parameters(const ModelConfig& config) {
     const bool is_product = p.role == Role::linear || p.role == Role::head;
     n.total += size;
     if (is_product) n.in_products += size;
-    if (p.role == Role::embedding || p.role == Role::position) {
+    if (p.role == Role::embedding || p.name.starts_with("position.")) {
       n.embedding += size;
     } else if (p.name.starts_with("head.")) {
       n.head += size;
@@ -74,20 +74,66 @@ ClassCost ModelCost::total() const {
 
 namespace {
 
+// Floats that one norm keeps of a token: its output and what backward reads.
+int64_t norm_floats(const ModelConfig& c) {
+  switch (c.norm.kind) {
+    case NormKind::layernorm:
+      return c.d_model + 2;
+    case NormKind::rmsnorm:
+    case NormKind::scalenorm:
+      return c.d_model + 1;
+    case NormKind::dyt:
+      return c.d_model;
+    case NormKind::none:
+      return 0;
+  }
+  throw InternalError("internal error: unknown norm");
+}
+
+int64_t norms_of_block(const ModelConfig& c) {
+  const bool is_parallel = c.block.topology == BlockTopology::parallel;
+  const int64_t before = is_parallel && c.block.parallel_norms == ParallelNorms::shared ? 1 : 2;
+  switch (c.norm.placement) {
+    case NormPlacement::pre:
+      return before;
+    case NormPlacement::post:
+      return is_parallel ? 1 : 2;
+    case NormPlacement::sandwich:
+      return before + 2;
+    case NormPlacement::output:
+      return 2;
+  }
+  throw InternalError("internal error: unknown norm placement");
+}
+
+// Floats that the norms of queries and keys keep of a token, in all layers.
+int64_t qk_norm_floats(const ModelConfig& c) {
+  const bool is_full = c.attention.qk_norm == QkNorm::full;
+  const int64_t kv = (c.attention.v_norm ? 2 : 1) * c.kv_heads();
+  const int64_t groups = is_full ? (c.attention.v_norm ? 3 : 2) : c.n_heads + kv;
+  int64_t floats = 0;
+  for (int64_t i = 0; i < c.n_layers; ++i) {
+    if (c.has_qk_norm(i)) floats += (c.n_heads + kv) * c.head_size() + groups;
+  }
+  return floats;
+}
+
 // Bytes of one token that its layers keep until they are differentiated.
 void add_activations(const ModelConfig& c, int64_t tokens, ModelCost& cost) {
   const int64_t d = c.d_model;
   const int64_t heads = c.n_heads * c.head_size();
-  const int64_t norm =
-      c.norm.kind == NormKind::none ? 0 : d + (c.norm.kind == NormKind::layernorm ? 2 : 1);
-  const int64_t ends = (c.norm.embedding ? norm : 0) + (c.norm.final ? norm : 0);
+  const int64_t norms =
+      c.n_layers * norms_of_block(c) + (c.norm.embedding ? 1 : 0) + (c.norm.final ? 1 : 0);
+  // A branch's last product and the residual sum share their memory: d in each. A learned scale
+  // needs what it multiplied.
+  const int64_t branch = c.block.layer_scale ? 2 * d : d;
   constexpr int64_t kLossRow = 2 * 8 + 4;  // cross-entropy, logsumexp, largest logit
   const int64_t floats = 4 * tokens;
   cost.embedding.activation_bytes = floats * d;
-  // A branch's last product and the residual sum share their memory: d in each.
-  cost.attention.activation_bytes = floats * c.n_layers * (c.qkv_width() + heads + c.n_heads + d);
-  cost.ffn.activation_bytes = floats * c.n_layers * (c.d_ff() * (c.ffn.gated ? 3 : 2) + d);
-  cost.norm.activation_bytes = floats * (c.n_layers * 2 * norm + ends);
+  cost.attention.activation_bytes =
+      floats * (c.n_layers * (c.qkv_width() + heads + c.n_heads + branch) + qk_norm_floats(c));
+  cost.ffn.activation_bytes = floats * c.n_layers * (c.d_ff() * (c.ffn.gated ? 3 : 2) + branch);
+  cost.norm.activation_bytes = floats * norms * norm_floats(c);
   cost.head.activation_bytes = tokens * kLossRow;
 }
 

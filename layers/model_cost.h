@@ -9,10 +9,10 @@ namespace ballast {
 
 /// Numbers of parameters by what they are for.
 struct ParameterCounts {
-  int64_t embedding = 0;  ///< tokens and learned positions
+  int64_t embedding = 0;  ///< tokens, learned positions, T5's table
   int64_t attention = 0;
   int64_t ffn = 0;
-  int64_t norm = 0;
+  int64_t norm = 0;  ///< and learned scales of the branches
   int64_t head = 0;  ///< 0 when tied
   int64_t total = 0;
   int64_t in_products =

@@ -167,12 +167,12 @@ constexpr PresetSetting kCommandR[] = {
 constexpr PresetSetting kCommandA[] = {
     {"norm.kind", "layernorm"}, {"norm.eps", "1.0e-5"}, {"norm.bias", "false"},
     {"block.topology", "parallel"}, {"block.parallel_norms", "shared"},
-    {"ffn.activation", "silu"}, {"ffn.gated", "true"}, {"ffn.ratio", "2.75"},
+    {"ffn.activation", "silu"}, {"ffn.gated", "true"}, {"ffn.ratio", "3.0"},
     {"position.kind", "rope"}, {"position.theta", "50000.0"}, {"position.layout", "interleaved"},
     {"position.layers", "local"},
     {"attention.window", "4096"}, {"attention.pattern", "[local, local, local, full]"},
     {"embedding.tie", "true"},
-    {"head.scale", "0.0625"},
+    {"head.scale", "0.25"},
 };
 
 constexpr PresetSetting kPhi2[] = {
@@ -266,7 +266,7 @@ std::span<const Preset> presets() {
        "Command R: transformers/models/cohere/modular_cohere.py, mlx_lm/models/cohere.py",
        kCommandR},
       {"command_a",
-       "Command R7B, Command A: transformers/models/cohere2/modular_cohere2.py, "
+       "Command A 111B: transformers/models/cohere2/modular_cohere2.py, "
        "mlx_lm/models/cohere2.py",
        kCommandA},
       {"phi2", "Phi-2: transformers/models/phi/modular_phi.py, mlx_lm/models/phi.py", kPhi2},

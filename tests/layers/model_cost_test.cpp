@@ -218,6 +218,49 @@ TEST_CASE("activation bytes are those that the arena of a step holds", "[layers]
     c.head_dim = 40;
   });
   add("no positions", llama, [](ModelConfig& c) { c.position.kind = PositionKind::none; });
+  for (const auto& placement : variant_rows<NormPlacement>()) {
+    for (const auto& topology : variant_rows<BlockTopology>()) {
+      for (const auto& norms : variant_rows<ParallelNorms>()) {
+        add(concat(placement.name, ", ", topology.name, ", ", norms.name), llama,
+            [&](ModelConfig& c) {
+              c.norm.placement = placement.kind;
+              c.block.topology = topology.kind;
+              c.block.parallel_norms = norms.kind;
+            });
+      }
+    }
+  }
+  for (const auto& row : variant_rows<NormKind>()) {
+    add(concat("norm ", row.name), llama, [&](ModelConfig& c) {
+      c.norm.kind = row.kind;
+      c.norm.placement = NormPlacement::sandwich;
+    });
+  }
+  for (const auto& row : variant_rows<QkNorm>()) {
+    for (const bool v_norm : {false, true}) {
+      if (v_norm && row.kind == QkNorm::none) continue;
+      add(concat("qk_norm ", row.name, v_norm ? " and v_norm" : ""), llama, [&](ModelConfig& c) {
+        c.attention.qk_norm = row.kind;
+        c.attention.v_norm = v_norm;
+      });
+    }
+  }
+  add("layer scale", llama, [](ModelConfig& c) { c.block.layer_scale = 0.1; });
+  add("residual scale", llama, [](ModelConfig& c) { c.block.residual_scale = 0.5; });
+  for (const auto& row : variant_rows<PositionKind>()) {
+    add(concat("positions ", row.name), llama, [&](ModelConfig& c) { c.position.kind = row.kind; });
+  }
+  add("window, cap and sink", llama, [](ModelConfig& c) {
+    c.attention.pattern = {LayerKind::local};
+    c.attention.window = 16;
+    c.attention.softcap = 10.0;
+    c.attention.sink = SinkKind::learned;
+  });
+  add("embedding and head scales", llama, [](ModelConfig& c) {
+    c.embedding.scale = EmbeddingScale::sqrt_d;
+    c.head.scale = 0.5;
+    c.head.softcap = 10.0;
+  });
   for (const Case& c : cases) {
     const int64_t held = arena_bytes(c.config, 8, 64);
     REQUIRE(held > (int64_t{2} << 20));  // more than the arena's smallest block

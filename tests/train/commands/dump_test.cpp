@@ -1,4 +1,5 @@
 #include <cmath>
+#include <set>
 
 #include "tests/train/small_run.h"
 #include "train/checkpoint/safetensors.h"
@@ -61,6 +62,58 @@ TEST_CASE("dump, --init and dump again give the same bits", "[train][commands]")
   CHECK(scalar(file, "loss.z") > 0.0F);
   CHECK(scalar(file, "loss.total") ==
         Approx(scalar(file, "loss.ce") + scalar(file, "loss.z")).epsilon(1e-6));
+}
+
+TEST_CASE("every parameter that a configuration can name is dumped and read back",
+          "[train][commands]") {
+  const SmallRun r;
+  put_tokens(r / "tokens.safetensors", kTokens, 2);
+  const std::string tokens = (r / "tokens.safetensors").string();
+  const std::string first = (r / "first").string(), second = (r / "second").string();
+  const std::vector<Words> models = {
+      {"model.norm={kind: layernorm, bias: true, placement: sandwich, embedding: true}",
+       "model.position.kind=t5", "model.block.layer_scale=0.1",
+       "model.attention={qk_norm: per_head, v_norm: true, sink: learned}",
+       "model.bias={qkv: true, attn_out: true, ffn: true, head: true}"},
+      {"model.norm={kind: dyt, bias: true, placement: post}", "model.position.kind=learned",
+       "model.ffn.gated=false", "model.embedding.tie=true"},
+      {"model.norm={kind: scalenorm, placement: output}", "model.block.topology=parallel",
+       "model.attention.qk_norm=full"},
+  };
+  std::set<std::string> names;
+  for (const Words& model : models) {
+    CAPTURE(model);
+    const Words dump = {"dump", r.config(), "--tokens", tokens, "-o"};
+    REQUIRE(run_program(dump + Words{first} + model).code == 0);
+    // Another seed: nothing but the file decides.
+    REQUIRE(run_program(dump + Words{second, "--init", first, "run.seed=99"} + model).code == 0);
+    CHECK(contents_of(first) == contents_of(second));
+    const SafetensorsFile file(first);
+    for (const StoredTensor& t : file.tensors()) {
+      if (!t.name.starts_with("param.")) continue;
+      std::string name = t.name.substr(6);
+      if (name.starts_with("blocks.")) name.replace(7, 1, "i");
+      names.insert(name);
+      CHECK(file.find("grad." + t.name.substr(6)) != nullptr);
+    }
+  }
+  std::set<std::string> expected = {
+      "embedding.weight",    "position.weight",    "position.t5_bias", "blocks.i.attn.sink",
+      "blocks.i.attn_scale", "blocks.i.ffn_scale", "head.weight",      "head.bias"};
+  for (const char* map : {"attn.wq", "attn.wk", "attn.wv", "attn.wo", "attn.q_norm", "attn.k_norm",
+                          "attn.v_norm", "ffn.w_gate", "ffn.w_up", "ffn.w_down", "attn_norm",
+                          "ffn_norm", "attn_post_norm", "ffn_post_norm"}) {
+    for (const char* part : {".weight", ".bias"}) {
+      expected.insert(concat("blocks.i.", map, part));
+    }
+  }
+  for (const char* norm : {"embedding_norm", "final_norm"}) {
+    for (const char* part : {".weight", ".bias"}) expected.insert(std::string(norm) + part);
+  }
+  for (const char* norm : {"blocks.i.attn_post_norm", "blocks.i.ffn_post_norm", "final_norm"}) {
+    expected.insert(std::string(norm) + ".alpha");
+  }
+  CHECK(names == expected);
 }
 
 TEST_CASE("dump of a run folder holds the weights of its checkpoint", "[train][commands]") {

@@ -432,13 +432,6 @@ TEST_CASE("keys that no code serves take their default and nothing else", "[trai
     CHECK(error_of(folder, path, overrides).empty());
   }
   const std::vector<std::string> refused = {
-<<<<<<< HEAD
-      "model.preset=gpt2",           "optim.clip.kind=zclip",      "optim.clip.z=3",
-      "run.precision=bf16",          "data.synthetic.corpus=dyck", "data.synthetic.bursts=0.005",
-      "monitor.attention=10",        "monitor.activations=1",      "monitor.optimizer=1",
-      "spikes.detector=zscore",      "spikes.action=rewind",       "spikes.nonfinite=skip",
-      "spikes.forensics=false",      "spikes.rewind.skip=1",       "spikes.divergence.factor=2",
-=======
       "optim.clip.kind=zclip",       "optim.clip.z=3",
       "run.precision=bf16",          "data.synthetic.corpus=dyck",
       "data.synthetic.bursts=0.005", "monitor.attention=10",
@@ -446,7 +439,6 @@ TEST_CASE("keys that no code serves take their default and nothing else", "[trai
       "spikes.detector=zscore",      "spikes.action=rewind",
       "spikes.nonfinite=skip",       "spikes.forensics=false",
       "spikes.rewind.skip=1",        "spikes.divergence.factor=2",
->>>>>>> opt
       "faults=[{kind: nan, at: 3}]",
   };
   for (const std::string& text : refused) {
