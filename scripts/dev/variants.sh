@@ -12,8 +12,10 @@ awk '
     gsub(/\\\|/, "\001", line)
     split(line, cell, / *\| */)
     if (cell[2] !~ /^`(model|optim)\./ || cell[4] !~ /\001/ || cell[4] ~ /a list of|not in this version/) next
+    sub(/, or null$/, "", cell[4])
+    number = sub(/ *\001 *a number.*$/, "", cell[4]) ? " or a number" : ""
     gsub(/ *\001 */, "` `", cell[4])
-    rows = rows "| " cell[2] " | `" cell[4] "` | " cell[5] " |\n"
+    rows = rows "| " cell[2] " | `" cell[4] "`" number " | " cell[5] " |\n"
     next
   }
   /^<!-- variants: end/ { inside = 0 }

@@ -162,7 +162,6 @@ std::vector<std::string> differences(const RunIdentity& saved, const RunIdentity
   compare("the number of threads", saved.threads, now.threads);
   compare("the instruction set", saved.isa, now.isa);
   compare("the program's version", saved.version, now.version);
-  compare("the configuration's hash", saved.config_hash, now.config_hash);
   compare("the training data's fingerprint", saved.data_fingerprint, now.data_fingerprint);
   return found;
 }

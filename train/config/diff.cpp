@@ -21,17 +21,10 @@ struct Side {
   std::vector<std::string> keys;  // in the order of the reference
 };
 
-Side load_side(const std::string& name) {
+/// preset: what the configuration is, or null.
+Side side_of(RunConfig config, const Preset* preset) {
   Side side;
-  std::error_code error;
-  const bool is_file = std::filesystem::exists(name, error);
-  side.preset = is_file ? nullptr : find_preset(name);
-  if (!is_file && side.preset == nullptr) {
-    throw ConfigError(concat(printable(name), ": no such file and no preset of that name",
-                             did_you_mean_preset(name)));
-  }
-  RunConfig config = side.preset != nullptr ? preset_config(*side.preset) : load_config(name);
-  if (config.run.name == std::filesystem::path(name).stem()) config.run.name.clear();
+  side.preset = preset;
   const std::vector<Field> fields = run_config_fields(config);
   constexpr size_t kLine = 1000;
   for (const Field* field : leaf_fields(fields)) {
@@ -44,6 +37,19 @@ Side load_side(const std::string& name) {
     side.keys.push_back(field->path);
   }
   return side;
+}
+
+Side load_side(const std::string& name) {
+  std::error_code error;
+  const bool is_file = std::filesystem::exists(name, error);
+  const Preset* preset = is_file ? nullptr : find_preset(name);
+  if (!is_file && preset == nullptr) {
+    throw ConfigError(concat(printable(name), ": no such file and no preset of that name",
+                             did_you_mean_preset(name)));
+  }
+  RunConfig config = preset != nullptr ? preset_config(*preset) : load_config(name);
+  if (config.run.name == std::filesystem::path(name).stem()) config.run.name.clear();
+  return side_of(config, preset);
 }
 
 bool sets(const Side& side, std::string_view key) {
@@ -59,11 +65,7 @@ bool is_size(std::string_view key) {
   return std::find(std::begin(kSizes), std::end(kSizes), key) != std::end(kSizes);
 }
 
-}  // namespace
-
-std::vector<ConfigDifference> diff_configs(const std::string& a, const std::string& b) {
-  const Side left = load_side(a);
-  const Side right = load_side(b);
+std::vector<ConfigDifference> diff(const Side& left, const Side& right) {
   const bool has_preset = left.preset != nullptr || right.preset != nullptr;
   std::vector<ConfigDifference> found;
   for (const std::string& key : left.keys) {
@@ -76,6 +78,16 @@ std::vector<ConfigDifference> diff_configs(const std::string& a, const std::stri
     if (x.raw != y.raw && x.resolved != y.resolved) found.push_back({key, x.resolved, y.resolved});
   }
   return found;
+}
+
+}  // namespace
+
+std::vector<ConfigDifference> diff_configs(const std::string& a, const std::string& b) {
+  return diff(load_side(a), load_side(b));
+}
+
+std::vector<ConfigDifference> diff_configs(const RunConfig& a, const RunConfig& b) {
+  return diff(side_of(a, nullptr), side_of(b, nullptr));
 }
 
 }  // namespace ballast

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "train/config/run_config.h"
+
 namespace ballast {
 
 struct ConfigDifference {
@@ -16,5 +18,6 @@ struct ConfigDifference {
 /// without the sizes. In the order of the key reference.
 /// Throws ConfigError as load_config does, and for what is neither a file nor a preset.
 std::vector<ConfigDifference> diff_configs(const std::string& a, const std::string& b);
+std::vector<ConfigDifference> diff_configs(const RunConfig& a, const RunConfig& b);
 
 }  // namespace ballast

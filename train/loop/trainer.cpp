@@ -18,6 +18,7 @@
 #include "train/checkpoint/checkpoint.h"
 #include "train/checkpoint/init_file.h"
 #include "train/checkpoint/selection.h"
+#include "train/config/diff.h"
 #include "train/data/batch.h"
 #include "train/data/data_source.h"
 #include "train/logging/console.h"
@@ -164,6 +165,22 @@ class Run {
   double uncounted_s_ = 0.0;  // of the lap: evaluations and checkpoints
 };
 
+// What differs from the configuration that the checkpoint's run folder holds, as a warning; empty
+// where that is only its place.
+std::string changed_keys(const std::filesystem::path& run_dir, const RunConfig& now) {
+  std::string keys;
+  try {
+    for (const ConfigDifference& d : diff_configs(load_config(run_dir / "config.yaml"), now)) {
+      if (d.key == "run.name" || d.key == "run.dir") continue;
+      keys += concat(keys.empty() ? "; " : ", ", d.key, ": ", d.a, " -> ", d.b);
+    }
+    if (keys.empty()) return "";
+  } catch (const std::exception&) {
+    // The file is missing or of another version; the hashes tell that something changed.
+  }
+  return concat("the configuration changed since the checkpoint was written", keys);
+}
+
 Run::Run(const RunConfig& config, const TrainOptions& options) : config_(config) {
   if (config_.run.threads > 0) set_n_threads(static_cast<int>(config_.run.threads));
   data_ = open_data(config_.data, *config_.model.vocab_size,
@@ -231,6 +248,11 @@ void Run::load(const CheckpointSelection& selection) {
   if (is_done()) return;  // nothing will be repeated
   for (const std::string& difference : differences(checkpoint.manifest().identity, identity_)) {
     console_.warning(difference);
+  }
+  if (checkpoint.manifest().identity.config_hash != identity_.config_hash) {
+    const std::string changed =
+        changed_keys(checkpoint.path().parent_path().parent_path(), config_);
+    if (!changed.empty()) console_.warning(changed);
   }
 }
 

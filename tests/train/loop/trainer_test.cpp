@@ -257,6 +257,10 @@ TEST_CASE("skipped steps count and change nothing", "[train][loop]") {
   CHECK(r.moments(3) == r.moments(5));
   CHECK(r.weights(5) != r.weights(6));
   CHECK(lines[2].at("val/loss") == lines[4].at("val/loss"));
+  const std::vector<Json> skips = r.events("skip");
+  REQUIRE(skips.size() == 3);
+  CHECK(skips[0].at("step") == 3);
+  CHECK(skips[2].at("step") == 7);
 }
 
 TEST_CASE("the run folder holds the resolved configuration and the environment", "[train][loop]") {
@@ -345,6 +349,29 @@ TEST_CASE("resume takes auto, latest, a step and a path", "[train][loop]") {
   CHECK(r.metrics("b")[0].at("step") == 8);
   r.must_train(common + Words{"--name", "c", "--resume", r.run().string(), "train.steps=14"});
   CHECK(r.steps("c") == std::vector<int64_t>{14});
+}
+
+TEST_CASE("a resume under other keys names them, and a moved folder continues where it lies",
+          "[train][loop]") {
+  const SmallRun r;
+  r.must_train({"train.checkpoint_every=4"});
+  const Outcome changed =
+      r.train({"train.checkpoint_every=4", "optim.lr=1e-3", "train.steps=14", "--resume", "auto"});
+  CHECK(changed.code == 0);
+  CHECK_THAT(changed.err, ContainsSubstring("the configuration changed since the checkpoint was "
+                                            "written; optim.lr: 0.003 -> 0.001, train.steps: "
+                                            "12 -> 14"));
+
+  const fs::path moved = r / "elsewhere" / "moved";
+  fs::create_directories(moved.parent_path());
+  fs::rename(r.run(), moved);
+  const Outcome resumed = run_program(
+      {"train", (moved / "config.yaml").string(), "--resume", "auto", "train.steps=16"});
+  CHECK(resumed.code == 0);
+  CHECK_FALSE(fs::exists(r.run()));
+  CHECK(fs::exists(moved / "checkpoints" / "step-00000016"));
+  CHECK_THAT(resumed.err, ContainsSubstring("train.steps: 14 -> 16") &&
+                              !ContainsSubstring("run.name") && !ContainsSubstring("note: "));
 }
 
 TEST_CASE("a resume that cannot be is refused and leaves no trace", "[train][loop]") {
