@@ -139,6 +139,11 @@ void add_config_arguments(CLI::App& command, ConfigArguments& arguments) {
   // CLI11 2.4 refuses '=' in a positional's own name.
   command.add_option("overrides", arguments.overrides, "settings that win over the file's")
       ->type_name("key=value ...");
+  // The tables are read only when help is asked for.
+  command.footer([] {
+    return concat("\nKeys that are one of several kinds (all keys: ballast config docs):\n",
+                  config_kinds());
+  });
 }
 
 }  // namespace ballast

@@ -1,6 +1,6 @@
 // Step time of single variants as a ratio to the plain model: both run in one process, a step of
 // one after a step of the other, so that what else the machine does falls on both.
-//   variant_bench CONFIG STEPS LIST     LIST: lines `name key=value …`
+//   variant_bench CONFIG PAIRS LIST [key=value …]     LIST: lines `name key=value …`
 // Prints a Markdown row for each line: the median of the ratios of neighbouring steps.
 #include <algorithm>
 #include <chrono>
@@ -70,25 +70,26 @@ double median(std::vector<double> values) {
 
 int main(int argc, char** argv) {
   using namespace ballast;
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: variant_bench CONFIG STEPS LIST\n");
+  if (argc < 4) {
+    std::fprintf(stderr, "usage: variant_bench CONFIG PAIRS LIST [key=value ...]\n");
     return 2;
   }
-  const int steps = std::atoi(argv[2]);
+  const int pairs = std::atoi(argv[2]);
   std::ifstream list(argv[3]);
-  Contender plain(argv[1], {});
+  const std::vector<std::string> common(argv + 4, argv + argc);
+  Contender plain(argv[1], common);
   for (int i = 0; i < 3; ++i) plain.run();
   std::printf("| variant | step time | model FLOPs |\n|---|---|---|\n");
   for (std::string line; std::getline(list, line);) {
     std::istringstream words(line);
     std::string name;
     if (!(words >> name) || name == "#") continue;
-    std::vector<std::string> overrides;
+    std::vector<std::string> overrides = common;
     for (std::string word; words >> word;) overrides.push_back(word);
     Contender variant(argv[1], overrides);
     for (int i = 0; i < 2; ++i) variant.run();
     std::vector<double> ratios;
-    for (int i = 0; i < steps; ++i) {
+    for (int i = 0; i < pairs; ++i) {
       // Who goes first takes turns: the first finds less of its own in the caches.
       double time = i % 2 == 0 ? variant.run() : 0.0;
       const double reference = plain.run();

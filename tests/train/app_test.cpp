@@ -43,6 +43,21 @@ TEST_CASE("each class of error has its exit code", "[train][app]") {
   CHECK(exit_code(InternalError("")) == 1);
 }
 
+TEST_CASE("a command's help lists the kinds of every table", "[train][app]") {
+  const Outcome help = run({"train", "--help"});
+  CHECK(help.code == 0);
+  const auto has = [&](auto rows) {
+    for (const auto& row : rows) CHECK_THAT(help.out, ContainsSubstring(std::string(row.name)));
+  };
+  has(variant_rows<NormKind>());
+  has(variant_rows<ActivationKind>());
+  has(variant_rows<PositionKind>());
+  has(variant_rows<OptimizerKind>());
+  for (const char* key : {"model.preset", "model.attention.qk_norm", "model.position.layers"}) {
+    CHECK_THAT(help.out, ContainsSubstring(key));
+  }
+}
+
 TEST_CASE("help leads with examples and the version names compiler and oneDNN", "[train][app]") {
   const Outcome help = run({"--help"});
   CHECK(help.code == 0);

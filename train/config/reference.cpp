@@ -1,4 +1,5 @@
 // The two descriptions of the configuration for people and editors: key reference and JSON Schema.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -191,6 +192,34 @@ std::string json_required(const std::vector<Field>& fields) {
 }
 
 }  // namespace
+
+std::string config_kinds() {
+  constexpr size_t kKeyWidth = 34, kLine = 110;
+  RunConfig defaults;
+  const std::vector<Field> fields = run_config_fields(defaults);
+  std::string out;
+  for (const Field* field : leaf_fields(fields)) {
+    const ValueType& type = innermost(field->type);
+    if (type.kind != ValueType::Kind::choice) continue;
+    std::string line = "  " + field->path;
+    line.resize(std::max(line.size() + 1, kKeyWidth), ' ');
+    const char* separator = "";
+    for (const auto& choice : type.choices) {
+      if (line.size() + choice.name.size() > kLine) {
+        out += line + '\n';
+        line.assign(kKeyWidth, ' ');
+        separator = "";
+      }
+      line += separator + choice.name;
+      separator = " ";
+    }
+    if (field->type.kind == ValueType::Kind::either) {
+      line += ", or " + describe(field->type.element[1]);
+    }
+    out += line + '\n';
+  }
+  return out;
+}
 
 std::string config_reference_markdown() {
   RunConfig defaults;

@@ -101,6 +101,9 @@ std::string config_hash(const RunConfig& config);
 /// JSON Schema (draft 2020-12) of a configuration file.
 std::string json_schema();
 
+/// Every key that takes one of several kinds, with their names: a line each, for --help.
+std::string config_kinds();
+
 /// The key reference: configs/README.md.
 std::string config_reference_markdown();
 
