@@ -32,9 +32,9 @@ struct Columns {
   int64_t width = 0;  ///< 0: all from `begin` on
 };
 
-/// y = x weight^T + bias.   x: (..., C)   weight: (N, C)   bias: (M) or undefined, M <= N, added to
-/// the outputs from `bias_begin` on   returns (..., N). Saves nothing: backward reads x.
-Var linear(Tape& tape, Var x, Var weight, Var bias = {}, int64_t bias_begin = 0);
+/// y = x weight^T + bias.   x: (..., C)   weight: (N, C)   bias: undefined, or one for each of
+/// the outputs `bias_columns`   returns (..., N). Saves nothing: backward reads x.
+Var linear(Tape& tape, Var x, Var weight, Var bias = {}, Columns bias_columns = {});
 
 /// y = x + branch, of equal shapes. Reuses the branch's memory where nobody else reads it; both
 /// inputs share one gradient.

@@ -88,6 +88,8 @@ void validate_positions(const ModelConfig& c) {
           "; expected more than half of model.position.t5_buckets = ", position.t5_buckets,
           ", whose buckets hold one distance each");
   }
+  // With the other kinds position.layers is idle.
+  if (position.kind != PositionKind::rope && position.kind != PositionKind::alibi) return;
   if (const auto* list = std::get_if<std::vector<int64_t>>(&position.layers)) {
     check(!list->empty(),
           "model.position.layers = []; expected at least one layer, or model.position.kind: none");
@@ -116,7 +118,10 @@ void validate_attention(const ModelConfig& c) {
   check(attention.window == 0 || has(LayerKind::local),
         "model.attention.window = ", attention.window,
         " but no layer is local; expected model.attention.pattern with one, such as [local]");
-  if (const auto* layers = std::get_if<LayerSet>(&c.position.layers)) {
+  const auto* layers = std::get_if<LayerSet>(&c.position.layers);
+  const bool uses_layers =
+      c.position.kind == PositionKind::rope || c.position.kind == PositionKind::alibi;
+  if (uses_layers && layers != nullptr) {
     check(*layers != LayerSet::local || has(LayerKind::local),
           "model.position.layers = local but model.attention.pattern makes no layer local");
     check(*layers != LayerSet::full || has(LayerKind::full),

@@ -158,9 +158,6 @@ struct ModelConfig {
     return position.kind == PositionKind::rope && has_positions(layer);
   }
   bool has_qk_norm(int64_t layer) const;
-  double rope_theta(int64_t layer) const {
-    return is_local(layer) ? position.theta_local.value_or(position.theta) : position.theta;
-  }
 
   // What `null` and the words stand for.
   double attention_scale() const;

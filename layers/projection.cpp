@@ -12,10 +12,11 @@ Projection::Projection(ParameterStore& store, std::span<const Part> parts, int64
   for (const Part& part : parts) {
     weights.push_back({part.name + ".weight", Shape{part.width, in}});
     if (part.has_bias) {
-      if (biases.empty()) bias_begin_ = bias_end = width;
+      if (biases.empty()) bias_columns_.begin = bias_end = width;
       check_internal(bias_end == width, "parts with a bias are not neighbours");
       biases.push_back({part.name + ".bias", Shape{part.width}});
       bias_end += part.width;
+      bias_columns_.width += part.width;
     }
     width += part.width;
   }
@@ -31,7 +32,7 @@ Projection Projection::branch_end(ParameterStore& store, const Part& part, int64
 
 Var Projection::operator()(Tape& tape, Var x) const {
   return linear(tape, x, tape.parameter(*store_, weight_),
-                bias_.defined() ? tape.parameter(*store_, bias_) : Var{}, bias_begin_);
+                bias_.defined() ? tape.parameter(*store_, bias_) : Var{}, bias_columns_);
 }
 
 }  // namespace ballast

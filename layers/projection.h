@@ -29,7 +29,7 @@ class Projection {
  private:
   const ParameterStore* store_;
   JoinedParameter weight_, bias_;
-  int64_t bias_begin_ = 0;  // the first output with a bias
+  Columns bias_columns_;  // the outputs with a bias
 };
 
 }  // namespace ballast

@@ -56,7 +56,7 @@ struct Linear final : Node {
 
 }  // namespace
 
-Var linear(Tape& tape, Var x, Var weight, Var bias, int64_t bias_begin) {
+Var linear(Tape& tape, Var x, Var weight, Var bias, Columns bias_columns) {
   const Shape& in = tape.value(x).shape;
   const Shape& w = tape.value(weight).shape;
   check(w.rank() == 2, "[linear] weight is ", w, "; expected (out, in)");
@@ -64,10 +64,11 @@ Var linear(Tape& tape, Var x, Var weight, Var bias, int64_t bias_begin) {
         " expects last dimension ", w[1]);
   if (bias.defined()) {
     const Shape& b = tape.value(bias).shape;
-    check(b.rank() == 1 && bias_begin >= 0 && bias_begin + b[0] <= w[0] &&
-              (bias_begin > 0 || b[0] <= w[0]),
-          "[linear] bias is ", b, " from output ", bias_begin, " on but weight ", w, " has ", w[0],
-          " outputs");
+    const int64_t wanted = bias_columns.width == 0 ? w[0] - bias_columns.begin : bias_columns.width;
+    check(b.rank() == 1 && b[0] == wanted && bias_columns.begin >= 0 &&
+              bias_columns.begin + wanted <= w[0],
+          "[linear] bias is ", b, " for ", wanted, " outputs from ", bias_columns.begin,
+          " on but weight ", w, " has ", w[0], " outputs");
   }
   Shape out;
   for (int i = 0; i + 1 < in.rank(); ++i) out.push_back(in[i]);
@@ -76,7 +77,7 @@ Var linear(Tape& tape, Var x, Var weight, Var bias, int64_t bias_begin) {
   node.x = x;
   node.weight = weight;
   node.bias = bias;
-  node.bias_begin = bias_begin;
+  node.bias_begin = bias_columns.begin;
   node.y = tape.output(node, out, {x, weight, bias});
   tape.run(node);
   return node.y;

@@ -183,6 +183,38 @@ ModelConfig with_dropout(ModelConfig c) {
   return c;
 }
 
+// The kernels with memory of their own: gradients of biases and sinks, head norms, caps.
+ModelConfig t5_and_windows() {
+  ModelConfig c = with_dropout(llama_style());
+  c.norm.kind = NormKind::layernorm;
+  c.norm.placement = NormPlacement::sandwich;
+  c.position.kind = PositionKind::t5;
+  c.attention.qk_norm = QkNorm::per_head_separate;
+  c.attention.v_norm = true;
+  c.attention.softcap = 10.0;
+  c.attention.pattern = {LayerKind::local, LayerKind::full};
+  c.attention.window = 20;
+  c.attention.sink = SinkKind::learned;
+  c.head.softcap = 20.0;
+  return c;
+}
+
+ModelConfig parallel_and_scales() {
+  ModelConfig c = with_dropout(gpt2_style());
+  c.norm.kind = NormKind::dyt;
+  c.norm.placement = NormPlacement::output;
+  c.block.topology = BlockTopology::parallel;
+  c.block.layer_scale = 0.5;
+  c.block.residual_scale = ResidualScale::depth;
+  c.bias.qkv = false;
+  c.position.kind = PositionKind::sinusoidal;
+  c.attention.nope_temperature = 0.1;
+  c.attention.nope_temperature_floor = 8;
+  c.embedding.scale = EmbeddingScale::sqrt_d;
+  c.head.scale = 0.5;
+  return c;
+}
+
 }  // namespace
 
 TEST_CASE("the counter of allocations counts", "[layers][allocation]") {
@@ -199,7 +231,8 @@ TEST_CASE("the counter of allocations counts", "[layers][allocation]") {
 
 TEST_CASE("after the second step forward, backward, clipping and update allocate nothing",
           "[layers][allocation]") {
-  const ModelConfig config = GENERATE(with_dropout(llama_style()), with_dropout(gpt2_style()));
+  const ModelConfig config = GENERATE(with_dropout(llama_style()), with_dropout(gpt2_style()),
+                                      t5_and_windows(), parallel_and_scales());
   const Dtype dtype = GENERATE(Dtype::f32, Dtype::f64);
   const WithThreads with(GENERATE(1, 2));
   Training training(config, dtype);

@@ -386,7 +386,9 @@ TEST_CASE("cached logits are those of a full forward pass", "[layers][model][cac
       const float* a = full.data() + t * v;
       const float* b = cached.data() + t * v;
       for (int64_t i = 0; i < v; ++i) {
-        worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+        const double error = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+        if (std::isnan(error)) FAIL("a logit is not a number");
+        worst = std::max(worst, error);
       }
       const TopTwo top = top_two(a, v);
       if (top.lead > tolerance) {

@@ -37,7 +37,7 @@ inline const std::map<std::string, std::vector<std::string>>& drawn_values() {
       {"model.position.t5_max_distance", {"128", "6"}},
       {"model.attention.scale", {"null", "0.7"}},
       {"model.attention.softcap", {"0.0", "2.0"}},
-      {"model.attention.window", {"0", "1", "3", "5"}},
+      {"model.attention.window", {"0", "1", "3", "70"}},
       {"model.attention.pattern", {"[full]", "[local]", "[local, full]", "[full, local]"}},
       {"model.attention.nope_temperature", {"0.0", "0.3"}},
       {"model.attention.nope_temperature_floor", {"8192", "2"}},

@@ -5,10 +5,9 @@
 #include <cmath>
 #include <set>
 
-#include "autograd/gradcheck.h"
 #include "optim/optimizer.h"
-#include "tests/layers/support.h"
 #include "tests/support/catch.h"
+#include "tests/support/model_checks.h"
 #include "tests/support/threads.h"
 
 namespace ballast::test {
@@ -31,31 +30,6 @@ void for_part(uint64_t part, Check&& check_it) {
     INFO("combination " << i << ": ballast gradcheck tests/configs/combination.yaml " << c.text());
     check_it(c.config);
   }
-}
-
-void check_gradients(const RunConfig& config) {
-  const TokenBatch batch = random_batch(2, 7, *config.model.vocab_size, 8);
-  TestModel m(config.model, Dtype::f64);
-  ForwardContext context;
-  context.training = true;
-  context.dropout_seed = 5;
-  context.step = 3;
-  GradcheckOptions options;
-  options.entries_per_tensor = 3;
-  const GradcheckReport report = gradcheck(
-      m.store,
-      [&](Tape& tape) {
-        return m.model
-            .loss(tape, batch.view(), batch.targets.data(),
-                  {.z_loss = config.loss.z_loss, .denominator = batch.size()}, context)
-            .total;
-      },
-      options);
-  INFO("error " << report.error << " in " << report.tensor << "[" << report.entry << "], analytic "
-                << report.analytic << ", numeric " << report.numeric << ", redrawn "
-                << report.n_redrawn << " of " << report.n_checked);
-  CHECK(report.error <= 1e-7);
-  CHECK(report.passed);
 }
 
 double loss_of(Model& model, Tape& tape, const TokenBatch& batch, double z_loss) {
@@ -94,59 +68,6 @@ void check_learning(const RunConfig& config) {
   CHECK(loss_of(model, tape, batch, config.loss.z_loss) < before);
 }
 
-std::vector<float> logits_of(TestModel& m, const TokenView& tokens, const ForwardContext& context) {
-  Tape tape;
-  tape.set_recording(false);
-  const Tensor y = tape.value(m.model.logits(tape, tokens, context));
-  return {y.data<float>(), y.data<float>() + y.size()};
-}
-
-int64_t best_of(const float* logits, int64_t n) {
-  return std::max_element(logits, logits + n) - logits;
-}
-
-void check_cache(const RunConfig& config) {
-  constexpr int64_t kLength = 12;
-  TestModel m(config.model, Dtype::f32);
-  const int64_t v = *config.model.vocab_size;
-  const TokenBatch sequence = random_batch(1, kLength, v, 4);
-  const std::vector<float> full = logits_of(m, sequence.view(), {});
-  double largest = 0.0;
-  for (const float x : full) largest = std::max(largest, std::abs(static_cast<double>(x)));
-  const double tolerance = 1e-5 * largest;
-
-  const std::vector<std::vector<int64_t>> splits = {
-      std::vector<int64_t>(kLength, 1), {7, 1, 1, 1, 1, 1}, {1, 4, 5, 2}};
-  for (const auto& split : splits) {
-    KvCaches caches(config.model, Dtype::f32, kLength);
-    ForwardContext context;
-    context.caches = &caches.layers();
-    std::vector<float> cached;
-    for (const int64_t n : split) {
-      context.position_offset = caches.length();
-      const auto part = logits_of(m, {sequence.tokens.data() + caches.length(), 1, n}, context);
-      cached.insert(cached.end(), part.begin(), part.end());
-    }
-    REQUIRE(cached.size() == full.size());
-    double worst = 0.0;
-    for (int64_t t = 0; t < kLength; ++t) {
-      const float* a = full.data() + t * v;
-      const float* b = cached.data() + t * v;
-      for (int64_t i = 0; i < v; ++i) {
-        const double error = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-        if (!(error <= worst)) worst = error;
-      }
-      std::vector<float> ranked(a, a + v);
-      std::nth_element(ranked.begin(), ranked.begin() + 1, ranked.end(), std::greater<>());
-      if (static_cast<double>(a[best_of(a, v)] - ranked[1]) > 2.0 * tolerance) {
-        CHECK(best_of(b, v) == best_of(a, v));
-      }
-    }
-    CAPTURE(split, largest);
-    CHECK(worst <= tolerance);
-  }
-}
-
 }  // namespace
 
 TEST_CASE("every key of the model is drawn, every kind of every table occurs",
@@ -176,7 +97,7 @@ TEST_CASE("a combination depends on its number alone", "[train][combinations]") 
 TEMPLATE_TEST_CASE_SIG("random combinations have exact gradients", "[train][combinations]",
                        ((uint64_t kPart), kPart), 0, 1, 2, 3, 4, 5, 6, 7) {
   static_assert(kParts == 8);
-  for_part(kPart, check_gradients);
+  for_part(kPart, [](const RunConfig& c) { check_gradients(c, 3); });
 }
 
 TEST_CASE("random combinations learn a batch in 30 Adam steps", "[train][combinations]") {
@@ -184,7 +105,11 @@ TEST_CASE("random combinations learn a batch in 30 Adam steps", "[train][combina
 }
 
 TEST_CASE("random combinations generate with a cache as without", "[train][combinations]") {
-  for (uint64_t part = 0; part < kParts; ++part) for_part(part, check_cache);
+  const std::vector<std::vector<int64_t>> splits = {
+      std::vector<int64_t>(12, 1), {7, 1, 1, 1, 1, 1}, {1, 4, 5, 2}};
+  for (uint64_t part = 0; part < kParts; ++part) {
+    for_part(part, [&](const RunConfig& c) { check_cache(c, splits); });
+  }
 }
 
 }  // namespace ballast::test

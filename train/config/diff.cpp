@@ -65,7 +65,22 @@ bool is_size(std::string_view key) {
   return std::find(std::begin(kSizes), std::end(kSizes), key) != std::end(kSizes);
 }
 
-std::vector<ConfigDifference> diff(const Side& left, const Side& right) {
+void flatten(const YamlNode& node, const std::string& prefix,
+             std::map<std::string, std::string>& values) {
+  for (const YamlEntry& entry : node.entries) {
+    if (entry.value.kind == YamlNode::Kind::map) {
+      flatten(entry.value, prefix + entry.key + ".", values);
+    } else {
+      values[prefix + entry.key] = flow_text(entry.value, 1000);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<ConfigDifference> diff_configs(const std::string& a, const std::string& b) {
+  const Side left = load_side(a);
+  const Side right = load_side(b);
   const bool has_preset = left.preset != nullptr || right.preset != nullptr;
   std::vector<ConfigDifference> found;
   for (const std::string& key : left.keys) {
@@ -80,14 +95,23 @@ std::vector<ConfigDifference> diff(const Side& left, const Side& right) {
   return found;
 }
 
-}  // namespace
-
-std::vector<ConfigDifference> diff_configs(const std::string& a, const std::string& b) {
-  return diff(load_side(a), load_side(b));
-}
-
-std::vector<ConfigDifference> diff_configs(const RunConfig& a, const RunConfig& b) {
-  return diff(side_of(a, nullptr), side_of(b, nullptr));
+std::vector<ConfigDifference> diff_dumps(const std::string& a, const std::string& b) {
+  std::map<std::string, std::string> left, right;
+  flatten(parse_yaml(a, "configuration"), "", left);
+  flatten(parse_yaml(b, "configuration"), "", right);
+  const auto value = [](const auto& values, const std::string& key) {
+    const auto it = values.find(key);
+    return it == values.end() ? std::string("unknown") : it->second;
+  };
+  std::map<std::string, std::string> keys = left;
+  keys.insert(right.begin(), right.end());
+  std::vector<ConfigDifference> found;
+  for (const auto& [key, unused] : keys) {
+    const std::string x = value(left, key);
+    const std::string y = value(right, key);
+    if (x != y) found.push_back({key, x, y});
+  }
+  return found;
 }
 
 }  // namespace ballast

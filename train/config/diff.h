@@ -4,8 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "train/config/run_config.h"
-
 namespace ballast {
 
 struct ConfigDifference {
@@ -18,6 +16,7 @@ struct ConfigDifference {
 /// without the sizes. In the order of the key reference.
 /// Throws ConfigError as load_config does, and for what is neither a file nor a preset.
 std::vector<ConfigDifference> diff_configs(const std::string& a, const std::string& b);
-std::vector<ConfigDifference> diff_configs(const RunConfig& a, const RunConfig& b);
+/// a, b: texts that dump_config() wrote, of this version or another.
+std::vector<ConfigDifference> diff_dumps(const std::string& a, const std::string& b);
 
 }  // namespace ballast

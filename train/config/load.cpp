@@ -278,22 +278,24 @@ void note_model(const ModelConfig& c, const Note& note) {
   const std::string while_norm = concat("while model.norm.kind is ", name_of(norm));
   const bool is_plain_norm = norm == NormKind::layernorm || norm == NormKind::rmsnorm;
   const bool has_qk_norm = c.attention.qk_norm != QkNorm::none;
+  const bool has_qk_gain = has_qk_norm && c.attention.qk_norm != QkNorm::l2;
   note("model.norm.eps", (norm == NormKind::none || norm == NormKind::dyt) && !has_qk_norm,
        while_norm);
-  note("model.norm.weight", (norm == NormKind::none || norm == NormKind::scalenorm) && !has_qk_norm,
+  note("model.norm.weight", (norm == NormKind::none || norm == NormKind::scalenorm) && !has_qk_gain,
        while_norm);
   note("model.norm.bias",
        norm != NormKind::layernorm && norm != NormKind::dyt &&
-           !(has_qk_norm && c.qk_norm_kind() == QkNormKind::layernorm),
+           !(has_qk_gain && c.qk_norm_kind() == QkNormKind::layernorm),
        while_norm);
-  note("model.norm.unit_offset", !is_plain_norm && !has_qk_norm, while_norm);
+  note("model.norm.unit_offset", !is_plain_norm && !has_qk_gain, while_norm);
   note("model.norm.placement", norm == NormKind::none, while_norm);
 
   const bool is_parallel = c.block.topology == BlockTopology::parallel;
   const bool reads_residual =
       c.norm.placement == NormPlacement::post || c.norm.placement == NormPlacement::output;
   note("model.block.parallel_norms", !is_parallel, "while model.block.topology is serial");
-  note("model.block.parallel_norms", is_parallel && reads_residual,
+  note("model.block.parallel_norms", is_parallel && norm == NormKind::none, while_norm);
+  note("model.block.parallel_norms", is_parallel && norm != NormKind::none && reads_residual,
        concat("while model.norm.placement is ", name_of(c.norm.placement),
               ", which has no norm before the branches"));
 
@@ -303,10 +305,17 @@ void note_model(const ModelConfig& c, const Note& note) {
                           "model.position.fraction", "model.position.layout"}) {
     note(key, position != PositionKind::rope, while_position);
   }
-  bool has_local = false;
-  for (int64_t i = 0; i < c.n_layers; ++i) has_local = has_local || c.is_local(i);
-  note("model.position.theta_local", position == PositionKind::rope && !has_local,
-       "while model.attention.pattern makes no layer local");
+  bool rotates_local = false, rotates_full = false, has_nope = false;
+  for (int64_t i = 0; i < c.n_layers; ++i) {
+    rotates_local = rotates_local || (c.has_rope(i) && c.is_local(i));
+    rotates_full = rotates_full || (c.has_rope(i) && !c.is_local(i));
+    has_nope = has_nope || !c.has_rope(i);
+  }
+  note("model.position.theta_local", position == PositionKind::rope && !rotates_local,
+       "while no layer with rope is local");
+  note("model.position.theta",
+       position == PositionKind::rope && !rotates_full && c.position.theta_local.has_value(),
+       "while every layer with rope is local and model.position.theta_local is set");
   note("model.position.layers", position != PositionKind::rope && position != PositionKind::alibi,
        while_position);
   note("model.position.alibi_scaled", position != PositionKind::alibi, while_position);
@@ -325,11 +334,9 @@ void note_model(const ModelConfig& c, const Note& note) {
            position != PositionKind::rope,
        concat("in layers with rope alone ", while_position));
   note("model.attention.local", c.attention.window == 0, "while model.attention.window is 0");
-  bool has_nope = false;
-  for (int64_t i = 0; i < c.n_layers; ++i) has_nope = has_nope || !c.has_rope(i);
   note("model.attention.nope_temperature", !has_nope, "while every layer has rope");
-  note("model.attention.nope_temperature_floor", c.attention.nope_temperature == 0.0,
-       "while model.attention.nope_temperature is 0");
+  note("model.attention.nope_temperature_floor", c.attention.nope_temperature == 0.0 || !has_nope,
+       has_nope ? "while model.attention.nope_temperature is 0" : "while every layer has rope");
 }
 
 std::map<std::string, std::string, std::less<>> value_texts(RunConfig config) {

@@ -165,20 +165,18 @@ class Run {
   double uncounted_s_ = 0.0;  // of the lap: evaluations and checkpoints
 };
 
-// What differs from the configuration that the checkpoint's run folder holds, as a warning; empty
-// where that is only its place.
-std::string changed_keys(const std::filesystem::path& run_dir, const RunConfig& now) {
+// The keys that differ from those the checkpoint was written under, as a warning; empty where that
+// is only the run's place.
+std::string changed_keys(const Json& state, const RunConfig& now) {
+  const std::string what = "the configuration changed since the checkpoint was written";
+  if (!state.contains("config")) return what;
   std::string keys;
-  try {
-    for (const ConfigDifference& d : diff_configs(load_config(run_dir / "config.yaml"), now)) {
-      if (d.key == "run.name" || d.key == "run.dir") continue;
-      keys += concat(keys.empty() ? "; " : ", ", d.key, ": ", d.a, " -> ", d.b);
-    }
-    if (keys.empty()) return "";
-  } catch (const std::exception&) {
-    // The file is missing or of another version; the hashes tell that something changed.
+  for (const auto& [key, before, after] :
+       diff_dumps(state.at("config").get<std::string>(), dump_config(now))) {
+    if (key == "run.name" || key == "run.dir") continue;
+    keys += concat(keys.empty() ? "; " : ", ", key, ": ", before, " -> ", after);
   }
-  return concat("the configuration changed since the checkpoint was written", keys);
+  return keys.empty() ? "" : what + keys;
 }
 
 Run::Run(const RunConfig& config, const TrainOptions& options) : config_(config) {
@@ -250,8 +248,7 @@ void Run::load(const CheckpointSelection& selection) {
     console_.warning(difference);
   }
   if (checkpoint.manifest().identity.config_hash != identity_.config_hash) {
-    const std::string changed =
-        changed_keys(checkpoint.path().parent_path().parent_path(), config_);
+    const std::string changed = changed_keys(checkpoint.state(), config_);
     if (!changed.empty()) console_.warning(changed);
   }
 }
@@ -479,6 +476,7 @@ void Run::save() {
   contents.state = progress_.to_json();
   contents.state["finished"] = is_done();
   contents.state["optimizer_steps"] = optimizer_->steps();
+  contents.state["config"] = dump_config(config_);
   contents.val_loss = last_val_;
   contents.identity = identity_;
   if (metrics_) metrics_->sync();

@@ -33,7 +33,7 @@ void add_linear_cases(GradcheckCases& cases) {
                    },
                    [](Tape& tape, ParameterStore& s) {
                      return linear(tape, parameter(tape, s, "x"), parameter(tape, s, "weight"),
-                                   parameter(tape, s, "bias"), 2);
+                                   parameter(tape, s, "bias"), {.begin = 2, .width = 3});
                    }});
   cases.push_back({"linear twice on the same weight accumulates",
                    [](ParameterStore& s) {
@@ -74,11 +74,14 @@ TEST_CASE("a bias of some outputs leaves the others alone", "[autograd][linear]"
   float x[] = {1.0F, 2.0F};
   Tape tape;
   const Var input = tape.constant({x, Shape{2, 1}, Dtype::f32});
-  const Var y = linear(tape, input, tape.parameter(store, w), tape.parameter(store, b), 1);
+  const Var y = linear(tape, input, tape.parameter(store, w), tape.parameter(store, b), {1, 1});
   const float* values = tape.value(y).data<float>();
   CHECK(std::vector<float>(values, values + 6) == std::vector<float>{1, 12, 3, 2, 14, 6});
-  CHECK_THROWS_WITH(linear(tape, input, tape.parameter(store, w), tape.parameter(store, b), 3),
-                    ContainsSubstring("from output 3 on"));
+  for (const Columns columns : {Columns{}, Columns{0, 2}, Columns{1, 0}, Columns{3, 1}}) {
+    CHECK_THROWS_WITH(
+        linear(tape, input, tape.parameter(store, w), tape.parameter(store, b), columns),
+        ContainsSubstring("[linear] bias is (1) for"));
+  }
 }
 
 TEST_CASE("linear names both shapes when they do not fit", "[autograd][linear]") {

@@ -332,6 +332,12 @@ TEST_CASE("settings that contradict one another are refused where one of them st
   }
   CHECK(error_of(folder, path, {"data.source=tokens", "model.vocab_size=50257"}).empty());
   CHECK(error_of(folder, path, {"model.max_seq_len=8"}).empty());  // rope does not mind
+  // What another key makes idle contradicts nothing.
+  for (const char* layers : {"local", "full", "[7]", "[]"}) {
+    CHECK(
+        error_of(folder, path, {"model.position.kind=t5", concat("model.position.layers=", layers)})
+            .empty());
+  }
   CHECK(error_of(folder, path, {"train.skip_steps=[[1, 4], [5, 6]]"}).empty());
 }
 

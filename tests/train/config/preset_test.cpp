@@ -219,7 +219,8 @@ TEST_CASE("Gemma 2's even layers are local, Gemma 3's sixth is global",
   for (int64_t i = 0; i < 12; ++i) {
     CHECK(gemma2.is_local(i) == (i % 2 == 0));
     CHECK(gemma3.is_local(i) == ((i + 1) % 6 != 0));
-    CHECK(gemma3.rope_theta(i) == (gemma3.is_local(i) ? 1e4 : 1e6));
+    CHECK((gemma3.is_local(i) ? gemma3.position.theta_local : gemma3.position.theta) ==
+          (gemma3.is_local(i) ? 1e4 : 1e6));
   }
   for (const char* name : {"gemma", "gemma2", "gemma3"}) CHECK(model_of(name).norm.unit_offset);
 }

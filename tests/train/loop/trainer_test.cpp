@@ -362,15 +362,21 @@ TEST_CASE("a resume under other keys names them, and a moved folder continues wh
                                             "written; optim.lr: 0.003 -> 0.001, train.steps: "
                                             "12 -> 14"));
 
+  // What counts is the checkpoint, not what another attempt left in config.yaml.
+  const Words twice = {"train.checkpoint_every=4",  "optim.lr=1e-3", "train.steps=20",
+                       "train.skip_steps=[[0, 1]]", "--resume",      "step:14"};
+  put_contents(r.run() / "config.yaml", "model: {d_model: 1}\n");
+  CHECK_THAT(r.train(twice).err, ContainsSubstring("train.skip_steps: [] -> [[0, 1]]"));
+
   const fs::path moved = r / "elsewhere" / "moved";
   fs::create_directories(moved.parent_path());
   fs::rename(r.run(), moved);
   const Outcome resumed = run_program(
-      {"train", (moved / "config.yaml").string(), "--resume", "auto", "train.steps=16"});
+      {"train", (moved / "config.yaml").string(), "--resume", "auto", "train.steps=22"});
   CHECK(resumed.code == 0);
   CHECK_FALSE(fs::exists(r.run()));
-  CHECK(fs::exists(moved / "checkpoints" / "step-00000016"));
-  CHECK_THAT(resumed.err, ContainsSubstring("train.steps: 14 -> 16") &&
+  CHECK(fs::exists(moved / "checkpoints" / "step-00000022"));
+  CHECK_THAT(resumed.err, ContainsSubstring("train.steps: 20 -> 22") &&
                               !ContainsSubstring("run.name") && !ContainsSubstring("note: "));
 }
 
