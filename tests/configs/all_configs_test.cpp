@@ -2,13 +2,17 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <set>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "autograd/ops.h"
 #include "layers/model.h"
 #include "tests/support/catch.h"
+#include "train/config/fields.h"
 #include "train/config/run_config.h"
 
 namespace ballast {
@@ -81,6 +85,44 @@ TEST_CASE("every file of autograd/ops records an operation of the list", "[confi
     }
   }
   CHECK(named == std::set<std::string>(kOpNames.begin(), kOpNames.end()));
+}
+
+TEST_CASE("the list of timed variants has every kind of every table", "[configs]") {
+  namespace fs = std::filesystem;
+  const fs::path source(BALLAST_SOURCE_DIR);
+  std::map<std::string, std::set<std::string>> seen;
+  std::set<std::pair<std::string, std::string>> ffns;
+  std::ifstream list(source / "scripts/bench/variants.txt");
+  for (std::string line; std::getline(list, line);) {
+    std::istringstream words(line);
+    std::string name;
+    if (!(words >> name) || name == "#") continue;
+    std::vector<std::string> overrides;
+    for (std::string word; words >> word;) overrides.push_back(word);
+    for (const char* model : {"s", "m"}) {
+      INFO(name << " on " << model);
+      RunConfig config = load_config(source / "configs/bench" / concat(model, ".yaml"), overrides);
+      const std::vector<Field> fields = run_config_fields(config);
+      for (const Field* field : leaf_fields(fields)) {
+        seen[field->path].insert(flow_text(field->write()));
+      }
+      ffns.insert({std::string(name_of(config.model.ffn.activation)),
+                   config.model.ffn.gated ? "gated" : "plain"});
+    }
+  }
+  RunConfig defaults;
+  const std::vector<Field> fields = run_config_fields(defaults);
+  for (const Field* field : leaf_fields(fields)) {
+    const bool is_timed = field->path.starts_with("model.") || field->path == "optim.kind";
+    const bool costs_nothing =
+        field->path == "model.preset" || field->path.starts_with("model.init.");
+    if (!is_timed || costs_nothing) continue;
+    CAPTURE(field->path, seen[field->path]);
+    if (field->type.kind == ValueType::Kind::boolean) CHECK(seen[field->path].size() == 2);
+    if (field->type.kind != ValueType::Kind::choice) continue;
+    CHECK(seen[field->path].size() >= field->type.choices.size());  // null stands for one of them
+  }
+  CHECK(ffns.size() == 2 * variant_rows<ActivationKind>().size());
 }
 
 TEST_CASE("the benchmark models have the sizes their names stand for", "[configs]") {
