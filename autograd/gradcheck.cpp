@@ -129,7 +129,12 @@ GradcheckReport gradcheck(ParameterStore& store, const std::function<Var(Tape&)>
     const int64_t wanted = options.entries_per_tensor == 0
                                ? p.value.size()
                                : std::min(options.entries_per_tensor, p.value.size());
-    for (const int64_t i : shuffled_entries(p.value.size(), options.seed, hash_name(p.name))) {
+    std::vector<int64_t> order = shuffled_entries(p.value.size(), options.seed, hash_name(p.name));
+    // The measure refers to the tensor's largest gradient: that entry is always among the checked.
+    std::iter_swap(order.begin(), std::max_element(order.begin(), order.end(), [&](auto a, auto b) {
+                     return std::abs(gradients[a]) < std::abs(gradients[b]);
+                   }));
+    for (const int64_t i : order) {
       if (static_cast<int64_t>(result.samples.size()) == wanted) break;
       const Difference difference = best_difference(value, values[i], loss_size, 2e-8 * size);
       const double numeric = difference.value;

@@ -11,8 +11,9 @@
 namespace ballast {
 
 struct GradcheckOptions {
-  double tolerance = 1e-7;          ///< largest error that passes, by the measure below
-  int64_t entries_per_tensor = 64;  ///< entries drawn from each parameter; 0 = all
+  double tolerance = 1e-7;  ///< largest error that passes, by the measure below
+  /// Entries checked of each parameter, 0 = all: that of the largest gradient, and drawn ones.
+  int64_t entries_per_tensor = 64;
   uint64_t seed = 1;
 };
 

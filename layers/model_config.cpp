@@ -117,7 +117,7 @@ void validate_attention(const ModelConfig& c) {
         "; expected a number of keys, or 0 for all");
   check(attention.window == 0 || has(LayerKind::local),
         "model.attention.window = ", attention.window,
-        " but no layer is local; expected model.attention.pattern with one, such as [local]");
+        " but no layer is local; expected model.attention.pattern with one, such as [local], or 0");
   const auto* layers = std::get_if<LayerSet>(&c.position.layers);
   const bool uses_layers =
       c.position.kind == PositionKind::rope || c.position.kind == PositionKind::alibi;

@@ -73,7 +73,10 @@ void add_gradcheck_command(CLI::App& app) {
               << report.n_redrawn << " redrawn at kinks; expected at most " << a->options.tolerance
               << '\n';
     if (report.error > a->options.tolerance) {
-      throw InternalError("gradcheck: the analytic gradient is wrong");
+      throw InternalError(
+          "gradcheck: analytic and numeric gradient differ; another --seed tells a wrong gradient "
+          "from a "
+          "badly conditioned entry");
     }
     if (!report.passed) {
       throw InternalError("gradcheck: too many entries lie at kinks to judge; try --length 2");

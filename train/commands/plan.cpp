@@ -59,26 +59,29 @@ std::string number(double x) {
   return out.str();
 }
 
-void print_classes(const ModelCost& cost, bool tied) {
+// kv_bytes: of the cache, a token.
+void print_classes(const ModelCost& cost, double kv_bytes, bool tied) {
   const auto line = [](const std::string& name, const std::string& parameters,
                        const std::string& forward, const std::string& backward,
-                       const std::string& activations, const char* note = "") {
+                       const std::string& activations, const std::string& kv_cache,
+                       const char* note = "") {
     std::cout << std::left << std::setw(14) << name << std::right << std::setw(14) << parameters
               << std::setw(16) << forward << std::setw(16) << backward << std::setw(14)
-              << activations << note << '\n';
+              << activations << std::setw(16) << kv_cache << note << '\n';
   };
-  const auto of = [&](const std::string& name, const ClassCost& c, const char* note = "") {
+  const auto of = [&](const std::string& name, const ClassCost& c, double kv = 0.0,
+                      const char* note = "") {
     line(name, std::to_string(c.parameters), scaled(c.forward_flops, "FLOP"),
          scaled(c.backward_flops, "FLOP"), scaled(static_cast<double>(c.activation_bytes), "B"),
-         note);
+         scaled(kv, "B"), note);
   };
-  line("", "parameters", "forward/token", "backward/token", "activations");
+  line("", "parameters", "forward/token", "backward/token", "activations", "KV cache/token");
   of("embedding", cost.embedding);
-  of("attention", cost.attention);
+  of("attention", cost.attention, kv_bytes);
   of("feed-forward", cost.ffn);
   of("norms", cost.norm);
-  of("head", cost.head, tied ? "  tied to the embedding" : "");
-  of("total", cost.total());
+  of("head", cost.head, 0.0, tied ? "  tied to the embedding" : "");
+  of("total", cost.total(), kv_bytes);
 }
 
 std::string head_sharing(const ModelConfig& m) {
@@ -132,7 +135,10 @@ void add_plan_command(CLI::App& app) {
     const double traffic = (3.0 + 2.0 * n_moments) * 4.0 * n_parameters + 3.0 * activations;
     const double rate = measured_flops(c);
     const double step_s = flops * static_cast<double>(tokens) / rate;
-    print_classes(cost, m.embedding.tie);
+    const int64_t seq_len = c.data.seq_len;
+    const auto cache = static_cast<double>(kv_cache_bytes(m, seq_len));
+    const double cache_per_token = cache / static_cast<double>(seq_len);
+    print_classes(cost, cache_per_token, m.embedding.tie);
     std::cout << '\n';
     row("FLOPs per token, forward", scaled(total.forward_flops, "FLOP"),
         "products; of causal attention half, and what a window leaves");
@@ -142,10 +148,10 @@ void add_plan_command(CLI::App& app) {
     row("memory: weights and optimiser", scaled(state, "B"),
         n_moments == 2.0 ? "values, gradients, two moments" : "values, gradients, one moment");
     row("memory: activations", scaled(activations, "B"), "of one micro-batch");
-    const int64_t seq_len = c.data.seq_len;
-    const auto cache = static_cast<double>(kv_cache_bytes(m, seq_len));
-    row("KV cache per token", scaled(cache / static_cast<double>(seq_len), "B"),
-        concat(scaled(cache, "B"), " for ", seq_len, " tokens"));
+    const bool has_window = kv_cache_bytes(m, seq_len) < seq_len * kv_cache_bytes(m, 1);
+    row("KV cache per token", scaled(cache_per_token, "B"),
+        concat(scaled(cache, "B"), " for ", seq_len, " tokens",
+               has_window ? "; local layers keep their window" : ""));
     row("arithmetic intensity, training",
         scaled(flops * static_cast<double>(tokens) / traffic, "FLOP/B"),
         "FLOPs over the bytes of weights, state and activations");

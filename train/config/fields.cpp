@@ -56,7 +56,9 @@ void data_fields(FieldList& f, DataConfig& c) {
 void norm_fields(FieldList& f, NormConfig& c) {
   f("kind", c.kind, "normalisation of every norm site");
   f("placement", c.placement, "where a block normalises, relative to its residual sum");
-  f("eps", c.eps, "added to the mean square (variance) before the root").at_least(0).at_most(1);
+  f("eps", c.eps, "added to the mean square (variance) before the root; scalenorm: least length")
+      .above(0)
+      .at_most(1);
   f("weight", c.weight, "learned gain");
   f("bias", c.bias, "learned shift (layernorm, dyt)");
   f("unit_offset", c.unit_offset,
@@ -160,7 +162,9 @@ void model_fields(FieldList& f, ModelConfig& c, std::string& preset) {
   f("vocab_size", c.vocab_size, "number of distinct tokens; null: the tokenizer's")
       .at_least(2)
       .at_most(1 << 24);
-  f("max_seq_len", c.max_seq_len, "positions of learned embeddings, in tokens; null: data.seq_len")
+  f("max_seq_len", c.max_seq_len,
+    "positions of learned embeddings, and of generation's context for every kind, in tokens; null: "
+    "data.seq_len")
       .at_least(1)
       .at_most(kMaxWidth);
   f.section("norm", "normalisation", [&](FieldList& s) { norm_fields(s, c.norm); });

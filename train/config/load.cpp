@@ -288,7 +288,9 @@ void note_model(const ModelConfig& c, const Note& note) {
            !(has_qk_gain && c.qk_norm_kind() == QkNormKind::layernorm),
        while_norm);
   note("model.norm.unit_offset", !is_plain_norm && !has_qk_gain, while_norm);
-  note("model.norm.placement", norm == NormKind::none, while_norm);
+  for (const char* key : {"model.norm.placement", "model.norm.embedding", "model.norm.final"}) {
+    note(key, norm == NormKind::none, while_norm);
+  }
 
   const bool is_parallel = c.block.topology == BlockTopology::parallel;
   const bool reads_residual =
@@ -334,6 +336,11 @@ void note_model(const ModelConfig& c, const Note& note) {
            position != PositionKind::rope,
        concat("in layers with rope alone ", while_position));
   note("model.attention.local", c.attention.window == 0, "while model.attention.window is 0");
+  const auto* layers = std::get_if<LayerSet>(&c.position.layers);
+  note("model.attention.pattern",
+       c.attention.window == 0 && !(rotates_local && c.position.theta_local) &&
+           (layers == nullptr || *layers == LayerSet::all),
+       "while model.attention.window is 0 and no other key tells local layers from full ones");
   note("model.attention.nope_temperature", !has_nope, "while every layer has rope");
   note("model.attention.nope_temperature_floor", c.attention.nope_temperature == 0.0 || !has_nope,
        has_nope ? "while model.attention.nope_temperature is 0" : "while every layer has rope");

@@ -245,7 +245,30 @@ std::string config_reference_markdown() {
                   ".\n\n| key | default | values | effect |\n|---|---|---|---|\n");
     add_rows(field.fields.empty() ? std::vector<Field>{field} : field.fields, out);
   }
-  out += "\n## Kinds and where they come from\n";
+  out +=
+      "\n## What is refused\n\n"
+      "Settings that contradict one another; each is one line with file, line, key and reason.\n\n"
+      "- `model.n_heads` does not divide `model.d_model` while `head_dim` is null; `n_kv_heads` "
+      "does "
+      "not divide `n_heads`\n"
+      "- rope on an odd number of channels, or on none (`position.fraction`)\n"
+      "- `norm.unit_offset` without `norm.weight` (layernorm, rmsnorm)\n"
+      "- `attention.window` above 0 while `attention.pattern` makes no layer local; an empty "
+      "`pattern`\n"
+      "- `position.layers` (rope, alibi): `local` or `full` without such a layer, an empty list, a "
+      "number twice or beyond the last layer\n"
+      "- `position.t5_max_distance` not above half of `t5_buckets`\n"
+      "- `attention.v_norm` without `qk_norm`; `qk_norm: l2` with `qk_norm_kind: layernorm`; a "
+      "layernorm of heads of one channel\n"
+      "- learned positions, `model.max_seq_len` below `data.seq_len`\n"
+      "- `model.vocab_size` below 256 for bytes, missing or above 65536 for token files\n"
+      "- `optim.decay: independent` (adamw, lion) without an explicit `weight_decay`; a group "
+      "twice "
+      "in `no_decay`; `schedule.min_lr` above `lr`\n"
+      "- `train.grad_accum` does not divide `batch_size`; an empty range in `skip_steps`\n\n"
+      "A key that another makes idle is legal, since the arms of a study change one key: `ballast "
+      "config check` notes it.\n"
+      "\n## Kinds and where they come from\n";
   add_choices(fields, out);
   return out;
 }

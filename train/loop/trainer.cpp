@@ -179,6 +179,18 @@ std::string changed_keys(const Json& state, const RunConfig& now) {
   return keys.empty() ? "" : what + keys;
 }
 
+// Moments mean different things to different rules; Adam's and AdamW's are the same.
+void check_optimizer(const Json& state, OptimizerKind now) {
+  if (!state.contains("optimizer")) return;
+  const auto before = state.at("optimizer").get<std::string>();
+  const auto rule = [](std::string_view name) { return name == "adam" ? "adamw" : name; };
+  if (rule(before) == rule(name_of(now))) return;
+  throw ConfigError(
+      concat("optim.kind = ", name_of(now), ": the checkpoint was written with ", before,
+             ", whose moments this rule cannot continue; expected optim.kind: ", before,
+             ", or a new run that begins with --init"));
+}
+
 Run::Run(const RunConfig& config, const TrainOptions& options) : config_(config) {
   if (config_.run.threads > 0) set_n_threads(static_cast<int>(config_.run.threads));
   data_ = open_data(config_.data, *config_.model.vocab_size,
@@ -232,6 +244,7 @@ void Run::load(const CheckpointSelection& selection) {
   if (!selected.checkpoint) return;
   const Checkpoint& checkpoint = *selected.checkpoint;
   const std::vector<NamedTensor> moments = optimizer_tensors(*optimizer_);
+  check_optimizer(checkpoint.state(), config_.optim.kind);
   checkpoint.load(named_values(store_), moments);
   progress_ = Progress::from_json(checkpoint.state());
   optimizer_->set_steps(checkpoint.state().at("optimizer_steps").get<int64_t>());
@@ -477,6 +490,7 @@ void Run::save() {
   contents.state["finished"] = is_done();
   contents.state["optimizer_steps"] = optimizer_->steps();
   contents.state["config"] = dump_config(config_);
+  contents.state["optimizer"] = std::string(name_of(config_.optim.kind));
   contents.val_loss = last_val_;
   contents.identity = identity_;
   if (metrics_) metrics_->sync();
