@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/kernels/philox_lanes.h"
+#include "core/kernels/rows.h"
 #include "core/kernels/tile.h"
 #include "core/kernels/vec_math.h"
 #include "core/parallel.h"
@@ -753,10 +754,16 @@ struct Gradients {
   const T *out, *lse, *dout;
   T *dq, *dk, *dv;
   // Partial sums, or null.
-  T* bias_parts;         // (B, H, n_bias_parts, n_diagonals, 2 * kTile)
-  T* sink_parts;         // (B, H, query tiles)
-  int64_t n_bias_parts;  // one, or one for each key tile
-  int64_t n_diagonals;
+  T* sink_parts = nullptr;  // (B, H, query tiles)
+  T* bias_sums = nullptr;   // (B, H, n_diagonals, 2 * kTile)
+  T* bias_parts = nullptr;  // (B, H, n_bias_parts, n_diagonals, 2 * kTile), or bias_sums itself
+  int64_t n_bias_parts = 1;
+  int64_t n_diagonals = 0;
+
+  int64_t bias_size() const { return n_diagonals * 2 * kTile; }
+  T* bias_part(int64_t row, int64_t key_tile) const {
+    return bias_parts + (row * n_bias_parts + key_tile % n_bias_parts) * bias_size();
+  }
 };
 
 struct Range {
@@ -781,7 +788,9 @@ void softmax_row_backward(int64_t begin, int64_t end, T lse, T delta, const T* z
 
 // The gradient of the distance bias: sums along the diagonals of the tiles. Tiles whose queries and
 // keys are equally far apart share their diagonals; the sum over them goes from the first key tile
-// to the last, whoever forms it, and then over the sequences.
+// to the last, and then over the sequences. Key tiles that threads take at the same time have parts
+// of their own, which are added in order after a round of them: the bits are those of one thread
+// that goes through all, and the memory grows with T, not with its square.
 
 /// The tiles with this offset, counted from 0.
 int64_t diagonal_of(int64_t offset) {
@@ -818,6 +827,25 @@ class DiagonalSums {
   T rows_[kApart][kWidth];
 };
 
+/// Adds the parts of a round to the sums and clears them for the next.
+template <class T>
+void add_bias_parts(const Gradients<T>& g, int64_t rows) {
+  const int64_t size = g.bias_size();
+  parallel_elements(rows * size, [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin / size; row * size < end; ++row) {
+      const int64_t first = std::max<int64_t>(0, begin - row * size);
+      const int64_t last = std::min(size, end - row * size);
+      T* const sums = g.bias_sums + row * size;
+      for (int64_t i = 0; i < g.n_bias_parts; ++i) {
+        T* const part = g.bias_part(row, i);
+#pragma omp simd
+        for (int64_t x = first; x < last; ++x) sums[x] += part[x];
+        std::fill(part + first, part + last, T{0});
+      }
+    }
+  });
+}
+
 template <class T>
 void join_bias_gradient(const Problem<T>& problem, const Gradients<T>& g, T* dbias, bool adds) {
   const AttentionShape& s = problem.shape;
@@ -831,12 +859,8 @@ void join_bias_gradient(const Problem<T>& problem, const Gradients<T>& g, T* dbi
         for (int64_t x = 0; x < 2 * kTile - 1; ++x) {
           const int64_t distance = last - x;
           if (distance < 0 || distance >= n) continue;
-          T sum = 0;
-          for (int64_t part = 0; part < g.n_bias_parts; ++part) {
-            const int64_t row = (b * s.H + h) * g.n_bias_parts + part;
-            sum += g.bias_parts[(row * g.n_diagonals + diagonal) * 2 * kTile + x];
-          }
-          sums[distance] += static_cast<double>(sum);
+          const T* const of_head = g.bias_sums + (b * s.H + h) * g.bias_size();
+          sums[distance] += static_cast<double>(of_head[diagonal * 2 * kTile + x]);
         }
       }
     }
@@ -962,9 +986,8 @@ void backward_tiles(const Problem<T>& problem, const Gradients<T>& g, int64_t b,
           if (sums_bias && logits.bias_before_cap) diagonals.add(i, ds_row);
         }
         if (sums_bias) {
-          const int64_t row = (b * s.H + h) * g.n_bias_parts + (g.n_bias_parts > 1 ? key_tile : 0);
-          diagonals.add_to(g.bias_parts +
-                           (row * g.n_diagonals + diagonal_of(seen.offset)) * 2 * kTile);
+          diagonals.add_to(g.bias_part(b * s.H + h, key_tile) +
+                           diagonal_of(seen.offset) * 2 * kTile);
         }
 
         if constexpr (kKeys) {
@@ -1011,14 +1034,18 @@ void backward(const Problem<T>& problem, const Gradients<T>& g, bool is_apart) {
     });
     return;
   }
-  parallel_tasks(groups * all_keys.end, [&](int64_t task) {
-    const int64_t kv = task % s.K;
-    const int64_t key_tile = task / groups;
-    backward_tiles<T, kDropout, true, false>(problem, g, task % groups / s.K, kv,
-                                             {problem.first_head(kv), problem.first_head(kv + 1)},
-                                             all_queries, {key_tile, key_tile + 1});
-  });
   const int64_t rows = s.B * s.H;
+  const int64_t round = g.bias_parts == nullptr ? all_keys.end : g.n_bias_parts;
+  for (int64_t first = 0; first < all_keys.end; first += round) {
+    parallel_tasks(groups * std::min(round, all_keys.end - first), [&](int64_t task) {
+      const int64_t kv = task % s.K;
+      const int64_t key_tile = first + task / groups;
+      backward_tiles<T, kDropout, true, false>(problem, g, task % groups / s.K, kv,
+                                               {problem.first_head(kv), problem.first_head(kv + 1)},
+                                               all_queries, {key_tile, key_tile + 1});
+    });
+    if (g.bias_parts != nullptr) add_bias_parts(g, rows);
+  }
   parallel_tasks(rows * all_queries.end, [&](int64_t task) {
     const int64_t h = task % s.H;
     const int64_t query_tile = all_queries.end - 1 - task / rows;
@@ -1035,6 +1062,13 @@ bool is_faster_apart(const AttentionShape& s) {
   const int64_t groups = s.B * s.K;
   const int64_t threads = n_threads();
   return 5 * ((groups + threads - 1) / threads) * threads > 7 * groups;
+}
+
+/// Key tiles of a round: a thread that ends its share waits for the others, so that shares are of
+/// many tiles. 64 of them take as much memory as two tensors like q with heads of 64 channels.
+int64_t round_of_key_tiles(const AttentionShape& s) {
+  const int64_t shares = 16 * n_threads() / (s.B * s.K);
+  return std::min(tiles(s.Tk), std::max<int64_t>(64, shares));
 }
 
 }  // namespace
@@ -1079,19 +1113,26 @@ void attention_backward(const AttentionShape& shape, const T* q, const T* k, con
   const Problem<T> problem{shape, logits, dropout, q, k, v};
   const bool is_apart = is_faster_apart(shape);
 
-  Gradients<T> g{out, lse, dout, dq, dk, dv, nullptr, nullptr, is_apart ? tiles(shape.Tk) : 1, 0};
-  const int64_t distances =
-      shape.window == 0 ? shape.Tk : std::min(shape.Tk, shape.window + kTile - 1);
-  g.n_diagonals = diagonal_of(distances - 1) + 1;
+  Gradients<T> g{out, lse, dout, dq, dk, dv};
   const int64_t rows = shape.B * shape.H;
-  const int64_t n_bias =
-      tables.distance_bias == nullptr ? 0 : rows * g.n_bias_parts * g.n_diagonals * 2 * kTile;
+  int64_t n_bias = 0, n_parts = 0;
+  if (tables.distance_bias != nullptr) {
+    const int64_t distances =
+        shape.window == 0 ? shape.Tk : std::min(shape.Tk, shape.window + kTile - 1);
+    g.n_diagonals = diagonal_of(distances - 1) + 1;
+    g.n_bias_parts = is_apart ? round_of_key_tiles(shape) : 1;
+    n_bias = rows * g.bias_size();
+    n_parts = is_apart ? n_bias * g.n_bias_parts : 0;
+  }
   const int64_t n_sink = tables.sink == nullptr ? 0 : rows * tiles(shape.Tq);
   if (n_bias + n_sink > 0) {
-    T* const parts = scratch<T>(ScratchSlot::node, n_bias + n_sink);
-    std::fill_n(parts, n_bias, T{0});
-    if (n_bias > 0) g.bias_parts = parts;
-    if (n_sink > 0) g.sink_parts = parts + n_bias;
+    T* const sums = scratch<T>(ScratchSlot::node, n_bias + n_parts + n_sink);
+    parallel_elements(n_bias + n_parts, [=](int64_t begin, int64_t end) {
+      std::fill(sums + begin, sums + end, T{0});
+    });
+    if (n_bias > 0) g.bias_sums = sums;
+    if (n_bias > 0) g.bias_parts = sums + (is_apart ? n_bias : 0);
+    if (n_sink > 0) g.sink_parts = sums + n_bias + n_parts;
   }
   if (dropout.rate > 0.0) {
     backward<T, true>(problem, g, is_apart);

@@ -459,6 +459,25 @@ TEST_CASE("softcapped logits of any size stay within the cap", "[core][attention
   for (int64_t i = 0; i < sizes.T; ++i) CHECK(std::isfinite(c.dq[c.q_at(0, i, 0, 0)]));
 }
 
+TEST_CASE("the gradient of a distance bias takes memory that grows with T, not with its square",
+          "[core][attention]") {
+  // One sum for each pair of a key tile and a distance would be 17 MB.
+  const Sizes sizes{1, 8192, 2, 2, 4};
+  Case<float> c(sizes, 46, 1.0, {0.0, Bias::after_cap, 0, LocalKind::window, Sink::none});
+  c.forward();
+  Case<float> alone = c;
+  {
+    const WithThreads many(4);
+    const int64_t before = scratch_bytes();
+    c.backward();
+    CHECK(scratch_bytes() - before <= 10 << 20);
+  }
+  const WithThreads one(1);
+  alone.backward();
+  CHECK(all_finite(c.dbias));
+  CHECK(same_bits(alone.dbias, c.dbias));
+}
+
 TEST_CASE("the gradients of bias and sink are written or added to, as asked", "[core][attention]") {
   Case<double> c({2, 70, 2, 1, 4}, 43, 1.0, kEverything);
   c.forward();
