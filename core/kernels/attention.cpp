@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/kernels/activation.h"
 #include "core/kernels/philox_lanes.h"
 #include "core/kernels/rows.h"
 #include "core/kernels/tile.h"
@@ -181,8 +182,8 @@ void change_logits(int64_t n, T cap, const T* bias, T* __restrict logits, int64_
     T logit = logits[x];
     if constexpr (kBias == BiasSite::before_cap) logit += bias[x];
     if constexpr (kCap) {
-      const T t = vec::tanh(logit * inverse);
-      if constexpr (kSlope) slope[x] = x >= begin && x < end ? T{1} - t * t : T{0};
+      const auto [t, derivative] = Tanh::both(logit * inverse);
+      if constexpr (kSlope) slope[x] = x >= begin && x < end ? derivative : T{0};
       logit = cap * t;
     }
     if constexpr (kBias == BiasSite::after_cap) logit += bias[x];

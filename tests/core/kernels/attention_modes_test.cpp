@@ -459,6 +459,24 @@ TEST_CASE("softcapped logits of any size stay within the cap", "[core][attention
   for (int64_t i = 0; i < sizes.T; ++i) CHECK(std::isfinite(c.dq[c.q_at(0, i, 0, 0)]));
 }
 
+TEST_CASE("a saturated softcap keeps the digits of its small slope", "[core][attention]") {
+  // Two keys with equal logits share the probability; the slope is all that varies.
+  const float ratio = GENERATE(0.5F, 3.0F, 5.0F, 7.0F, 9.5F, 12.0F);  // of logit to cap
+  CAPTURE(ratio);
+  Case<float> c({1, 2, 1, 1, 1}, 45, 1.0, {2.0, Bias::none, 0, LocalKind::window, Sink::none});
+  c.q[c.q_at(0, 1, 0, 0)] = 2.0F * ratio;
+  for (int64_t j = 0; j < 2; ++j) c.kv[c.k_at(0, j, 0, 0)] = 1.0F;
+  Case<double> exact = c.as<double>();
+  c.forward();
+  c.backward();
+  exact.forward();
+  exact.backward();
+  // The slope changes by 2 |x| u for a rounding of its argument x, which has three.
+  const size_t k = c.k_at(0, 1, 0, 0);
+  CHECK(exact.dkv[k] != 0.0);
+  CHECK(c.dkv[k] == Approx(exact.dkv[k]).epsilon(100.0 * 0x1p-24));
+}
+
 TEST_CASE("the gradient of a distance bias takes memory that grows with T, not with its square",
           "[core][attention]") {
   // One sum for each pair of a key tile and a distance would be 17 MB.
