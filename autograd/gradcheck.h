@@ -30,11 +30,12 @@ struct GradcheckReport {
 /// Differentiates the scalar that `loss` records with respect to every parameter of the store.
 /// The error of a tensor is max|analytic - numeric| / max(largest |numeric| of the tensor, 1 % of
 /// the largest of all tensors). Numeric: central differences at h and h/2, extrapolated
-/// (Richardson). h is 2e-5 to 1e-3 times max(1, |x|), whichever pair has the smallest
-/// error, by what it disagrees by and by the rounding of the loss over h; the analytic gradient has
-/// no say. An
-/// entry whose two estimates disagree at every h lies at a kink and is redrawn. Passes if no error
-/// exceeds the tolerance and at most 0.1 % of the entries (but always one is allowed) were redrawn.
+/// (Richardson). h is 2e-5 to 1e-3 times max(1, |x|), whichever pair has the smallest error, by
+/// what it disagrees by and by the rounding of the loss over h. An entry whose two estimates
+/// disagree at every h lies at a kink and is redrawn. How small an error ends the search for h, and
+/// how large a disagreement is a kink, is relative to the largest analytic gradient of the tensor
+/// (or 1 % of the largest of all). Passes if no error exceeds the tolerance and at most 0.1 % of
+/// the entries (but always one is allowed) were redrawn.
 /// Throws std::invalid_argument unless the store holds float64 with gradients.
 GradcheckReport gradcheck(ParameterStore& store, const std::function<Var(Tape&)>& loss,
                           const GradcheckOptions& options = {});

@@ -15,15 +15,33 @@
 namespace ballast {
 
 /// Names of all operations: tests see that each has a gradient check.
+// clang-format off
 inline constexpr std::array<std::string_view, 23> kOpNames = {
-    "activation",       "add",          "add_dyt",
-    "add_layer_norm",   "add_rms_norm", "add_scale_norm",
-    "causal_attention", "dropout",      "dyt",
-    "embedding",        "glu",          "layer_norm",
-    "linear",           "lm_head_loss", "qk_norm",
-    "rms_norm",         "rope",         "scale_norm",
-    "scale_queries",    "scaled",       "softcap",
-    "t5_bias",          "weighted_sum"};
+    "activation",
+    "add",
+    "add_dyt",
+    "add_layer_norm",
+    "add_rms_norm",
+    "add_scale_norm",
+    "causal_attention",
+    "dropout",
+    "dyt",
+    "embedding",
+    "glu",
+    "layer_norm",
+    "linear",
+    "lm_head_loss",
+    "qk_norm",
+    "rms_norm",
+    "rope",
+    "scale_norm",
+    "scale_queries",
+    "scaled",
+    "softcap",
+    "t5_bias",
+    "weighted_sum",
+};
+// clang-format on
 
 /// A range of the columns of each row. Some operations read one of wider rows: two that share a
 /// value each write their own columns of its gradient, and together they must cover all of it.

@@ -5,8 +5,8 @@
 
 namespace ballast {
 
-/// m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2     d = m/(1 - b1^t) / (sqrt(v/(1 - b2^t)) +
-/// eps)
+/// m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2
+/// d = m/(1 - b1^t) / (sqrt(v/(1 - b2^t)) + eps)
 template <class T>
 struct AdamDirection {
   AdamDirection(const OptimConfig& c, double lr, int64_t t) {
