@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "autograd/tape.h"
@@ -173,8 +174,10 @@ Var qk_norm(Tape& tape, Var qkv, const GainAndShift& q, const GainAndShift& k,
 
 /// y[b, t, c] = factors[position_offset + t] x[b, t, c] for c < width, in place: a temperature of
 /// the queries, which are the first columns.   x: (B, T, W)   factors: outlive the step, one for
-/// each position.   Llama 4's rule for layers without positions.
-Var scale_queries(Tape& tape, Var x, const double* factors, int64_t width, int64_t position_offset);
+/// each position.   Throws std::invalid_argument if there are fewer than position_offset + T.
+/// Llama 4's rule for layers without positions.
+Var scale_queries(Tape& tape, Var x, std::span<const double> factors, int64_t width,
+                  int64_t position_offset);
 
 /// bias[h, d] = table[bucket(d), h]: T5's bias of a key at distance d behind its query.
 /// table: (n_buckets, H)   returns (H, n_positions).   Half of the buckets hold one distance each,

@@ -88,7 +88,7 @@ Var Attention::prepare(Tape& tape, Var x, const PositionInputs& positions,
               .position_offset = context.position_offset});
   }
   if (has_norm && is_norm_last) x = normed(tape, x);
-  if (positions.query_factors != nullptr && !config_.has_rope(layer_)) {
+  if (!positions.query_factors.empty() && !config_.has_rope(layer_)) {
     x = scale_queries(tape, x, positions.query_factors, config_.n_heads * config_.head_size(),
                       context.position_offset);
   }

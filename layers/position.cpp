@@ -118,12 +118,13 @@ PositionInputs Positions::inputs(Tape& tape, int64_t n_positions) {
   if (config_.attention.nope_temperature > 0.0) {
     int64_t n = n_positions;
     if (std::byte* memory = query_memory_.grow(Dtype::f64, n, 1)) {
-      query_factors_ = reinterpret_cast<double*>(memory);
+      auto* const factors = reinterpret_cast<double*>(memory);
       for (int64_t t = 0; t < n; ++t) {
         const int64_t steps = (t + 1) / config_.attention.nope_temperature_floor;
-        query_factors_[t] =
+        factors[t] =
             1.0 + config_.attention.nope_temperature * std::log1p(static_cast<double>(steps));
       }
+      query_factors_ = {factors, static_cast<size_t>(n)};
     }
     inputs.query_factors = query_factors_;
   }

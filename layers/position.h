@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "autograd/ops.h"
@@ -54,7 +55,7 @@ struct PositionInputs {
   const RopeTable* rope = nullptr;        ///< of full layers
   const RopeTable* rope_local = nullptr;  ///< of local layers
   Var distance_bias;                      ///< (H, n): ALiBi or T5, by i - j
-  const double* query_factors = nullptr;  ///< (n): of layers without rope; null: 1
+  std::span<const double> query_factors;  ///< (n): of layers without rope; empty: 1
 };
 
 class Positions {
@@ -72,7 +73,7 @@ class Positions {
   PositionMemory memory_;  // of sinusoidal or ALiBi
   Tensor table_;
   PositionMemory query_memory_;
-  double* query_factors_ = nullptr;
+  std::span<const double> query_factors_;
 };
 
 }  // namespace ballast

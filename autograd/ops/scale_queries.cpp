@@ -31,14 +31,16 @@ struct ScaleQueries final : Node {
 
 }  // namespace
 
-Var scale_queries(Tape& tape, Var x, const double* factors, int64_t width,
+Var scale_queries(Tape& tape, Var x, std::span<const double> factors, int64_t width,
                   int64_t position_offset) {
   const Shape& in = tape.value(x).shape;
   check(in.rank() == 3, "[scale_queries] x is ", in, "; expected (B, T, W)");
   check(width <= in.back(), "[scale_queries] ", width, " columns do not fit into ", in);
+  check(position_offset + in[1] <= std::ssize(factors), "[scale_queries] ", position_offset + in[1],
+        " positions are needed but there are factors of ", factors.size());
   auto& node = tape.make<ScaleQueries>();
   node.x = x;
-  node.factors = factors + position_offset;
+  node.factors = factors.data() + position_offset;
   node.width = width;
   node.y = tape.output_in_place(node, x, {x});
   tape.run(node);

@@ -102,6 +102,9 @@ TEST_CASE("scale_queries multiplies its columns by the factor of their position"
   }
   CHECK_THROWS_WITH(scale_queries(tape, in, kFactors, 5, 0),
                     ContainsSubstring("[scale_queries] 5 columns do not fit into (2, 3, 4)"));
+  CHECK_THROWS_WITH(
+      scale_queries(tape, in, kFactors, 2, 4),
+      ContainsSubstring("[scale_queries] 7 positions are needed but there are factors of 6"));
 }
 
 }  // namespace ballast::test
