@@ -145,10 +145,8 @@ struct RopeOptions {
 };
 Var rope(Tape& tape, Var x, const RopeTable& table, const RopeOptions& options);
 
-enum class NormKindOfHeads { rmsnorm, layernorm, l2 };
-
 struct QkNormOptions {
-  NormKindOfHeads kind = NormKindOfHeads::rmsnorm;  ///< l2: RMSNorm without gain
+  bool is_centred = false;  ///< LayerNorm; otherwise RMSNorm
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
@@ -166,9 +164,9 @@ struct GainAndShift {
 /// qkv: (B, T, W), first columns q | k | v of H, K and K heads of head_dim; the others pass.
 /// Gains: (head_dim), shared by the heads; separate (H, head_dim) and (K, head_dim); full (H *
 /// head_dim) and (K * head_dim), and then mean and variance are those of the whole projection.
-/// Undefined ones are 1; shifts alike, of layernorm only, are 0. Saves the normalised columns and
+/// Undefined ones are 1; shifts alike, of LayerNorm only, are 0. Saves the normalised columns and
 /// rstd of each group.   Dehghani et al. 2023, arXiv 2302.05442, section 2; OLMo 2 (full), arXiv
-/// 2501.00656, section 3.3; Llama 4 (l2).
+/// 2501.00656, section 3.3; Llama 4 (RMSNorm without gains).
 Var qk_norm(Tape& tape, Var qkv, const GainAndShift& q, const GainAndShift& k,
             const GainAndShift& v, const QkNormOptions& options);
 

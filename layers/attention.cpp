@@ -58,10 +58,7 @@ GainAndShift Attention::on_tape(Tape& tape, const HeadNorm& norm) const {
 }
 
 Var Attention::normed(Tape& tape, Var x) const {
-  const bool is_centred = config_.qk_norm_kind() == QkNormKind::layernorm;
-  const QkNormOptions options{.kind = config_.attention.qk_norm == QkNorm::l2 ? NormKindOfHeads::l2
-                                      : is_centred ? NormKindOfHeads::layernorm
-                                                   : NormKindOfHeads::rmsnorm,
+  const QkNormOptions options{.is_centred = config_.qk_norm_kind() == QkNormKind::layernorm,
                               .n_heads = config_.n_heads,
                               .n_kv_heads = config_.kv_heads(),
                               .head_dim = config_.head_size(),

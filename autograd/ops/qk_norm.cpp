@@ -94,12 +94,11 @@ void check_options(const Shape& in, const QkNormOptions& o, const std::array<Par
         " channels do not fit into ", in);
   check(!(o.full && o.separate), "[qk_norm] full and separate exclude each other");
   for (const Part& part : parts) {
-    const auto& [weight, bias] = part.parameters;
-    check(o.kind != NormKindOfHeads::l2 || !(weight.defined() || bias.defined() || o.full),
-          "[qk_norm] l2 has neither gains nor shifts and is taken of each head");
-    check(o.kind == NormKindOfHeads::layernorm || !bias.defined(),
-          "[qk_norm] only layernorm has a shift");
+    check(o.is_centred || !part.parameters.bias.defined(), "[qk_norm] only LayerNorm has a shift");
   }
+  const auto& [v_weight, v_bias] = parts[2].parameters;
+  check(o.v || !(v_weight.defined() || v_bias.defined()),
+        "[qk_norm] a gain or shift of v, which is not normalised");
 }
 
 }  // namespace
@@ -133,7 +132,7 @@ Var qk_norm(Tape& tape, Var qkv, const GainAndShift& q, const GainAndShift& k,
     bounds[g] = options.full ? node.parts[static_cast<size_t>(g)].begin : g * hd;
   }
   bounds[n_groups] = heads * hd;
-  node.groups = {bounds, n_groups, options.kind == NormKindOfHeads::layernorm};
+  node.groups = {bounds, n_groups, options.is_centred};
 
   node.y =
       tape.output_in_place(node, qkv, {qkv, q.weight, q.bias, k.weight, k.bias, v.weight, v.bias});

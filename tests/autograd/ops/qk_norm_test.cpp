@@ -24,22 +24,17 @@ std::vector<Variant> variants() {
   std::vector<Variant> all;
   const QkNormOptions sizes{.n_heads = kH, .n_kv_heads = kK, .head_dim = kD, .eps = 1e-5};
   for (const bool v : {false, true}) {
-    QkNormOptions l2 = sizes;
-    l2.kind = NormKindOfHeads::l2;
-    l2.v = v;
-    all.push_back({concat("l2", v ? " v" : ""), l2});
-    for (const auto kind : {NormKindOfHeads::rmsnorm, NormKindOfHeads::layernorm}) {
-      const bool is_layer_norm = kind == NormKindOfHeads::layernorm;
+    for (const bool is_centred : {false, true}) {
       for (const char* gains : {"per_head", "separate", "full"}) {
         QkNormOptions o = sizes;
-        o.kind = kind;
+        o.is_centred = is_centred;
         o.v = v;
         o.separate = std::string(gains) == "separate";
         o.full = std::string(gains) == "full";
         const std::string name =
-            concat(is_layer_norm ? "layernorm " : "rmsnorm ", gains, v ? " v" : "");
+            concat(is_centred ? "layernorm " : "rmsnorm ", gains, v ? " v" : "");
         all.push_back({name + " without gain", o});
-        all.push_back({name, o, true, is_layer_norm});
+        all.push_back({name, o, true, is_centred});
         o.unit_offset = true;
         all.push_back({name + " unit_offset", o, true, false});
       }
@@ -82,8 +77,8 @@ reference::Values expected(ParameterStore& s, const Variant& variant) {
   reference::Values y = values("x");
   const auto normalise = [&](const std::string& name, int64_t begin, int64_t heads) {
     y = reference::head_norm(y, kW, begin, o.full ? 1 : heads, o.full ? heads * kD : kD,
-                             o.kind == NormKindOfHeads::layernorm, values(name + ".weight"),
-                             values(name + ".bias"), o.eps, o.unit_offset);
+                             o.is_centred, values(name + ".weight"), values(name + ".bias"), o.eps,
+                             o.unit_offset);
   };
   normalise("q", 0, kH);
   normalise("k", kH * kD, kK);
@@ -194,10 +189,13 @@ TEST_CASE("qk_norm names what does not fit", "[autograd][qk_norm]") {
   CHECK_THROWS_WITH(qk_norm(tape, in, {}, {wrong, {}}, {}, o),
                     ContainsSubstring("[qk_norm] the gain of k has 4 elements; expected 3"));
   CHECK_THROWS_WITH(qk_norm(tape, in, {{}, wrong}, {}, {}, o),
-                    ContainsSubstring("[qk_norm] only layernorm has a shift"));
-  o.kind = NormKindOfHeads::l2;
-  CHECK_THROWS_WITH(qk_norm(tape, in, {wrong, {}}, {}, {}, o),
-                    ContainsSubstring("[qk_norm] l2 has neither gains nor shifts"));
+                    ContainsSubstring("[qk_norm] only LayerNorm has a shift"));
+  const Var of_head = tape.constant({w.data(), Shape{kD}, Dtype::f32});
+  CHECK_THROWS_WITH(qk_norm(tape, in, {}, {}, {of_head, {}}, o),
+                    ContainsSubstring("[qk_norm] a gain or shift of v, which is not normalised"));
+  o.is_centred = true;
+  CHECK_THROWS_WITH(qk_norm(tape, in, {}, {}, {{}, of_head}, o),
+                    ContainsSubstring("[qk_norm] a gain or shift of v, which is not normalised"));
   o.n_heads = 9;
   CHECK_THROWS_WITH(qk_norm(tape, in, {}, {}, {}, o),
                     ContainsSubstring("[qk_norm] 9 + 2 * 2 heads of 3 channels do not fit into"));
