@@ -177,10 +177,11 @@ Var qk_norm(Tape& tape, Var qkv, const GainAndShift& q, const GainAndShift& k,
 Var scale_queries(Tape& tape, Var x, std::span<const double> factors, int64_t width,
                   int64_t position_offset);
 
-/// bias[h, d] = table[bucket(d), h]: T5's bias of a key at distance d behind its query.
-/// table: (n_buckets, H)   returns (H, n_positions).   Half of the buckets hold one distance each,
-/// the others grow logarithmically up to max_distance.   Raffel et al. 2020, section 2.1.
-Var t5_bias(Tape& tape, Var table, int64_t n_positions, int64_t max_distance);
+/// bias[h, d] = table[buckets[d], h]: T5's bias of a key at distance d behind its query.
+/// table: (n_buckets, H)   buckets: t5_buckets() of core/kernels/t5_bias.h, outlive the step; the
+/// last serves all distances beyond   returns (H, n_positions).   Throws std::invalid_argument for
+/// a bucket outside of the table.   Raffel et al. 2020, section 2.1.
+Var t5_bias(Tape& tape, Var table, std::span<const int32_t> buckets, int64_t n_positions);
 
 /// What makes a dropout mask: a pure function of these and of the element's place.
 struct DropoutKey {

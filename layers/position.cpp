@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/kernels/t5_bias.h"
+
 namespace ballast {
 
 std::byte* PositionMemory::grow(Dtype dtype, int64_t& n_positions, int64_t elements_per_position) {
@@ -78,6 +80,7 @@ Positions::Positions(const ModelConfig& c, ParameterStore& store)
       rope_local_(c.position.theta_local.value_or(c.position.theta), c.rotated_width()) {
   if (c.position.kind == PositionKind::t5) {
     t5_table_ = &store.add("position.t5_bias", Shape{c.position.t5_buckets, c.n_heads}, Role::bias);
+    t5_buckets_ = t5_buckets(c.position.t5_buckets, c.position.t5_max_distance);
   }
 }
 
@@ -111,8 +114,8 @@ PositionInputs Positions::inputs(Tape& tape, int64_t n_positions) {
       break;
     }
     case PositionKind::t5:
-      inputs.distance_bias = t5_bias(tape, tape.parameter(*store_, *t5_table_), n_positions,
-                                     config_.position.t5_max_distance);
+      inputs.distance_bias =
+          t5_bias(tape, tape.parameter(*store_, *t5_table_), t5_buckets_, n_positions);
       break;
   }
   if (config_.attention.nope_temperature > 0.0) {

@@ -69,6 +69,7 @@ class Positions {
   ModelConfig config_;
   const ParameterStore* store_;
   Parameter* t5_table_ = nullptr;
+  std::vector<int32_t> t5_buckets_;  // of the distances
   RopeTables rope_, rope_local_;
   PositionMemory memory_;  // of sinusoidal or ALiBi
   Tensor table_;

@@ -1,5 +1,7 @@
 #include "core/kernels/t5_bias.h"
 
+#include <algorithm>
+
 #include "autograd/ops.h"
 
 namespace ballast {
@@ -8,7 +10,7 @@ namespace {
 
 struct T5Bias final : Node {
   Var table, y;
-  int64_t max_distance = 0;
+  std::span<const int32_t> buckets;
 
   const char* name() const override { return "t5_bias"; }
 
@@ -16,8 +18,7 @@ struct T5Bias final : Node {
     dispatch(tape.dtype(), [&]<class T>() {
       const Tensor& in = tape.value(table);
       const Tensor& out = tape.value(y);
-      t5_bias_forward(in.data<T>(), in.shape[0], in.shape[1], out.shape[1], max_distance,
-                      out.data<T>());
+      t5_bias_forward(in.data<T>(), buckets, in.shape[1], out.shape[1], out.data<T>());
     });
   }
 
@@ -26,8 +27,8 @@ struct T5Bias final : Node {
       const Tensor& in = tape.value(table);
       const Tensor dy = tape.output_grad(y);
       if (const GradRef d = tape.grad(table)) {
-        t5_bias_backward(dy.data<T>(), in.shape[0], in.shape[1], dy.shape[1], max_distance,
-                         d.data<T>(), d.accumulate);
+        t5_bias_backward(dy.data<T>(), buckets, in.shape[0], in.shape[1], dy.shape[1], d.data<T>(),
+                         d.accumulate);
       }
     });
   }
@@ -35,16 +36,17 @@ struct T5Bias final : Node {
 
 }  // namespace
 
-Var t5_bias(Tape& tape, Var table, int64_t n_positions, int64_t max_distance) {
+Var t5_bias(Tape& tape, Var table, std::span<const int32_t> buckets, int64_t n_positions) {
   const Shape& in = tape.value(table).shape;
-  check(in.rank() == 2 && in[0] >= 2, "[t5_bias] table is ", in,
-        "; expected (n_buckets, n_heads) with at least 2 buckets");
-  check(max_distance > in[0] / 2, "[t5_bias] max_distance is ", max_distance,
-        "; expected more than ", in[0] / 2, ", half of the buckets");
+  check(in.rank() == 2, "[t5_bias] table is ", in, "; expected (n_buckets, n_heads)");
+  check(!buckets.empty(), "[t5_bias] no distance has a bucket");
+  const auto [lowest, highest] = std::minmax_element(buckets.begin(), buckets.end());
+  check(*lowest >= 0 && *highest < in[0], "[t5_bias] buckets ", *lowest, " to ", *highest,
+        " in a table of ", in[0]);
   check(n_positions >= 1, "[t5_bias] n_positions is ", n_positions, "; expected at least 1");
   auto& node = tape.make<T5Bias>();
   node.table = table;
-  node.max_distance = max_distance;
+  node.buckets = buckets;
   node.y = tape.output(node, Shape{in[1], n_positions}, {table});
   tape.run(node);
   return node.y;
