@@ -1,5 +1,6 @@
+#include "core/kernels/dyt.h"
+
 #include "autograd/ops/norm_node.h"
-#include "core/kernels/norm.h"
 
 namespace ballast {
 

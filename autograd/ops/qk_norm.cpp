@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "autograd/ops.h"
-#include "core/kernels/norm.h"
+#include "core/kernels/head_norm.h"
 
 namespace ballast {
 

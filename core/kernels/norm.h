@@ -1,5 +1,4 @@
-// Norms over the last dimension of (rows, C), alone and behind a residual addition, and norms of
-// groups of columns (heads) in place.
+// Norms over the last dimension of (rows, C), alone and behind a residual addition.
 // gain[c] = gain_offset + w[c]; without w the gain is 1, without b the shift is 0.
 #pragma once
 
@@ -60,44 +59,5 @@ void add_scale_norm_forward(const T* x, const T* f, T g, T eps, int64_t rows, in
 template <class T>
 void scale_norm_backward(const T* dy, const T* x, T g, T eps, const T* inverse, int64_t rows,
                          int64_t C, T* dx, bool accumulate_dx, T* dg, bool accumulate_dg);
-
-/// y = w tanh(alpha x) + b.   Saves nothing.
-/// Zhu et al. 2025, arXiv 2503.10622, "Transformers without Normalization".
-template <class T>
-void dyt_forward(const T* x, T alpha, const T* w, const T* b, int64_t rows, int64_t C, T* y);
-
-/// s = x + f, y = dyt(s).
-template <class T>
-void add_dyt_forward(const T* x, const T* f, T alpha, const T* w, const T* b, int64_t rows,
-                     int64_t C, T* s, T* y);
-
-/// dx = alpha g, dalpha = sum of g x, g = dy w (1 - t^2), t = tanh(alpha x); dw = sum over rows of
-/// dy t, db = sum over rows of dy.
-template <class T>
-void dyt_backward(const T* dy, const T* x, T alpha, const T* w, int64_t rows, int64_t C, T* dx,
-                  bool accumulate_dx, T* dalpha, bool accumulate_dalpha, T* dw, bool accumulate_dw,
-                  T* db, bool accumulate_db);
-
-/// Groups of neighbouring columns that are normalised each on its own: group i is columns
-/// [bounds[i], bounds[i + 1]), bounds[0] = 0.
-struct HeadGroups {
-  const int64_t* bounds = nullptr;
-  int64_t n = 0;
-  bool is_centred = false;  ///< LayerNorm; otherwise RMSNorm
-  int64_t width() const { return bounds[n]; }
-};
-
-/// x = xhat * gain + shift in place, xhat the normalised group: of the first W = groups.width()
-/// columns of rows that begin `stride` apart.   gain, shift: (W)
-/// Saves xhat (rows, W) and rstd (rows, groups.n); null: not wanted.
-template <class T>
-void head_norm_forward(T* x, int64_t rows, int64_t stride, const HeadGroups& groups, const T* gain,
-                       const T* shift, T eps, T* xhat, T* rstd);
-
-/// dy becomes dx in place, as layer_norm_backward and rms_norm_backward have it; dgain = sum over
-/// rows of dy * xhat and dshift = sum over rows of dy overwrite (W); only centred groups shift.
-template <class T>
-void head_norm_backward(T* dy, int64_t rows, int64_t stride, const HeadGroups& groups,
-                        const T* gain, const T* xhat, const T* rstd, T* dgain, T* dshift);
 
 }  // namespace ballast

@@ -1,5 +1,7 @@
 #include "core/kernels/norm.h"
 
+#include "core/kernels/dyt.h"
+#include "core/kernels/head_norm.h"
 #include "tests/core/kernels/kernel_check.h"
 
 namespace ballast {
